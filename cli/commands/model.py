@@ -1,0 +1,114 @@
+"""Reading the model: validate, inventory, why, states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cli.options import Invocation, command, complete_node
+
+
+@command("validate", "ostack-k8s validate", "ostack-k8s -C mycloud validate -o json")
+@click.option("--live", is_flag=True, help="Also ask the machines, through the Salt master.")
+def validate(invocation: Invocation, live: bool) -> None:
+    """Check the model: schemas, then rules across machines."""
+    from cli.output.errors import print_problems
+    from cli.output.structured import plain
+    from reclass_model.validation import validate as check
+
+    report = check(invocation.repository)
+    warnings = [*report.warnings]
+    errors = [*report.errors]
+    if live:
+        from cli.workflows.live import disagreements
+
+        errors += disagreements(invocation.inventory)
+
+    def people() -> None:
+        print_problems(warnings, colour="yellow")
+        print_problems(errors, colour="red")
+        machines = len(invocation.repository.node_names())
+        click.secho(
+            f"{machines} machine(s): {len(errors)} error(s), {len(warnings)} warning(s)",
+            fg="red" if errors else "green",
+            err=True,
+        )
+
+    invocation.show({"errors": plain(errors), "warnings": plain(warnings)}, people)
+    if errors:
+        raise click.exceptions.Exit(1)
+
+
+@command(
+    "inventory",
+    "ostack-k8s inventory",
+    "ostack-k8s inventory ctl01.mycloud.local",
+    "ostack-k8s inventory cfg01.mycloud.local --reveal -o json",
+)
+@click.argument("node", required=False, shell_complete=complete_node)
+@click.option("--reveal", is_flag=True, help="Decrypt secrets; needs an age identity.")
+def inventory(invocation: Invocation, node: str | None, reveal: bool) -> None:
+    """Show the rendered pillar of one machine, or all."""
+    from cli.output import pillar
+    from reclass_model.secrets import mask
+
+    names = [node] if node else invocation.repository.node_names()
+    show = invocation.keyring.reveal if reveal else mask
+    if invocation.for_people and node is None:
+        pillar.print_machines(invocation.inventory.nodes())
+        return
+    rendered: dict[str, Any] = {}
+    for name in names:
+        machine = invocation.inventory.node(name)
+        rendered[name] = {
+            "classes": machine.classes,
+            "applications": machine.applications,
+            "parameters": show(machine.parameters),
+        }
+    invocation.show(rendered, lambda: pillar.print_machine(names[0], rendered[names[0]]))
+
+
+@command("why", "ostack-k8s why cfg01.mycloud.local keystone:server:token:expiration")
+@click.argument("node", shell_complete=complete_node)
+@click.argument("path")
+def why(invocation: Invocation, node: str, path: str) -> None:
+    """Show where a value comes from.
+
+    PATH is written as in Salt: keystone:server:version. Every file:line that set it is shown in order, the last one
+    wins, then the references that it passed.
+    """
+    from cli.output import pillar
+    from reclass_model import provenance
+    from reclass_model.secrets import mask
+
+    answer = provenance.why(invocation.repository, node, path)
+    data = {
+        "value": mask(answer.value),
+        "set_by": [{"file": s.file, "line": s.line, "value": mask(s.value)} for s in answer.set_by],
+        "references": [
+            {
+                "path": r.path,
+                "set_by": [{"file": s.file, "line": s.line, "value": mask(s.value)} for s in r.set_by],
+            }
+            for r in answer.references
+        ],
+    }
+    invocation.show(data, lambda: pillar.print_why(path, data))
+
+
+@command("states", "ostack-k8s states kmst01.mycloud.local", "ostack-k8s states aio01.mycloud.local -o json")
+@click.argument("node", shell_complete=complete_node)
+def states(invocation: Invocation, node: str) -> None:
+    """List the Salt states a machine will run, in order."""
+    from cli.output.terminal import print_table
+    from cli.workflows.states import low_states
+
+    found = low_states(invocation.repository, node)
+    invocation.show(
+        {"states": found},
+        lambda: print_table(
+            ("#", "state", "function", "requires"),
+            [(str(i), s.id, s.function, ", ".join(s.requires)) for i, s in enumerate(found, 1)],
+        ),
+    )

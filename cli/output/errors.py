@@ -1,0 +1,64 @@
+"""Errors in words: what is wrong, where (file:line), what to do; never a traceback on the terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from reclass_model.errors import OperatorError, Problem
+
+FAILED = 1
+
+
+def explain(error: Exception) -> int:
+    """Print `error` on stderr and return the exit code."""
+    if isinstance(error, OperatorError):
+        print_problems(error.problems, colour="red")
+    elif isinstance(error, OSError) and error.errno is not None:
+        place = f": {error.filename}" if error.filename else ""
+        click.secho(f"{error.strerror}{place}", fg="red", err=True)
+        click.echo("      Nothing half-written was kept; mend it and run the same command again.", err=True)
+    else:
+        click.secho(f"This is a fault of ostack-k8s: {type(error).__name__}: {error}", fg="red", err=True)
+        click.echo(f"      The trace is in {_write_trace(error)}; please report it.", err=True)
+    return FAILED
+
+
+def place_of(file: str | None, line: int | None) -> str:
+    """`file:line`, as far as they are known."""
+    return f"{file}:{line}" if file and line else file or ""
+
+
+def print_problems(problems: Iterable[Problem], colour: str) -> None:
+    """One line for each problem, and one for its hint."""
+    for problem in problems:
+        place = place_of(problem.file, problem.line)
+        click.secho(problem.code, fg=colour, bold=True, nl=False, err=True)
+        click.echo(f" {place}: {problem.message}" if place else f" {problem.message}", err=True)
+        about = ", ".join(part for part in (problem.node, problem.path) if part)
+        if about:
+            click.secho(f"      in {about}", dim=True, err=True)
+        if problem.hint:
+            click.echo(f"      {click.style('hint:', fg='cyan')} {problem.hint}", err=True)
+
+
+def _write_trace(error: Exception) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ostack-k8s"
+    name = f"trace-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    text = f"command: {sys.argv[1:]}\n" + "".join(traceback.format_exception(error))
+    for directory in (cache, Path(tempfile.gettempdir())):
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            path = directory / name
+            path.write_text(text)
+            return path
+        except OSError:
+            continue
+    return Path("(nowhere: no directory can be written)")

@@ -1,0 +1,44 @@
+"""Tables for people; rich is loaded only here, and colour is used only on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PIPED_WIDTH = 200  # columns, where there is no terminal to ask
+
+
+@cache
+def console() -> Console:
+    """The terminal, or a wide plain sheet when stdout is a file or a pipe."""
+    from rich.console import Console
+
+    made = Console(highlight=False, emoji=False)
+    if not made.is_terminal:
+        made.width = PIPED_WIDTH
+    return made
+
+
+def write(text: str = "", style: str | None = None, indent: int = 0) -> None:
+    """One line of text, never read as markup; long lines wrap below their indent."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console().print(Padding(Text(text, style=style or ""), (0, 0, 0, indent)) if indent else Text(text, style or ""))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], styles: Sequence[str] = ()) -> None:
+    """Rows under bold headings, no lines; `styles` colours the columns from the left."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for number, column in enumerate(columns):
+        table.add_column(column, style=styles[number] if number < len(styles) else None, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console().print(table)

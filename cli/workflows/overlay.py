@@ -1,0 +1,44 @@
+"""The overlay of a model: its images and its Kubernetes objects, from the config machine's pillar.
+
+Here the packages meet: reclass_model gives the pillar, openstack_images the references, kubernetes_formula the objects.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kubernetes_formula.manifests import Overlay
+    from openstack_images.definition import BakedImage
+    from reclass_model.inventory import Inventory
+    from reclass_model.secrets import Keyring
+
+
+def images_of(inventory: Inventory) -> Mapping[str, BakedImage]:
+    """Every image of the model by the pillar path of its role ("keystone:server" style); needs no network."""
+    from openstack_images.definition import images
+    from openstack_images.lock import Lock
+    from reclass_model.inventory import get
+
+    parameters = inventory.config_node().parameters
+    registry = get(parameters, "docker:registry")
+    lock = Lock.read(inventory.repository.lock_file)
+    return images(parameters, lock, f"{registry['host']}:{registry['port']}")
+
+
+def overlay_of(inventory: Inventory, keyring: Keyring | None) -> Overlay:
+    """Every Kubernetes object and Job of the model; without a keyring the values of Secrets are masked.
+
+    Names are the same either way, so a plan needs no key.
+    """
+    from kubernetes_formula.manifests import Image, render
+    from reclass_model.inventory import get
+
+    control = get(inventory.config_node().parameters, "kubernetes:control", {})
+    images = {
+        path: Image(reference=image.reference, release=image.package.release, user=image.package.user)
+        for path, image in images_of(inventory).items()
+    }
+    return render(control, images, keyring.reveal if keyring else None)
