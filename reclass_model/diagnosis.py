@@ -1,0 +1,176 @@
+"""What the engine complains of, turned into file, line and what would be right.
+
+reclass-rs names the thing but not the place. This reads the files again, strictly, and finds it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import yaml
+
+from reclass_model.errors import OperatorError, Problem
+from reclass_model.repository import Repository
+from reclass_model.sources import Source, Sources, entries, line_of, nearest
+
+_LOOKUP = re.compile(r"reference '\$\{(?P<reference>.*?)\}' (?:in|for) parameter '(?P<parameter>.*?)'")
+_MISSING_KEY = re.compile(r"key '(?P<key>[^']*)' not found")
+_LOOP = re.compile(r"reference loop with reference paths \[(?P<paths>.*?)\]")
+_MERGE = re.compile(r"In (?P<parameter>.*?): Can't merge (?P<what>\S+) over (?P<other>\S+)")
+_MALFORMED = re.compile(r"Error parsing reference '(?P<text>.*)'", re.DOTALL)
+
+
+def diagnose(repository: Repository, node: str, said: str) -> Problem:
+    """The problem behind an engine's message `said` about machine `node`."""
+    sources = Sources(repository)
+    try:
+        machine = sources.machine(node)
+    except OperatorError as error:
+        return error.problems[0]
+    reached = [sources.read(sources.class_files[name], name) for name in sources.classes(node)]
+    for source in (*reached, machine):
+        if source.problems:
+            return source.problems[0]
+    for source in (machine, *reached):
+        for name, line in source.includes():
+            if name not in sources.class_files:
+                hint = nearest(name, sources.class_files) or "classes lie in classes/, dots are directories"
+                return Problem("E103", f"class {name!r} does not exist", node, file=source.file, line=line, hint=hint)
+    chain = [*reached, machine]
+    if found := _LOOP.search(said):
+        return _loop(chain, node, re.findall(r'"(.*?)"', found["paths"]))
+    if found := _LOOKUP.search(said):
+        return _missing_reference(chain, node, said, found["reference"], found["parameter"])
+    if found := _MERGE.search(said):
+        return _merge(chain, node, found["parameter"], found["what"], found["other"])
+    if found := _MALFORMED.search(said):
+        place = _last(hit for hit in scalars(chain) if hit.text == found["text"])
+        return Problem(
+            "E108",
+            f"a reference is not closed or empty in {found['text']!r}",
+            node,
+            place.path if place else None,
+            place.file if place else None,
+            place.line if place else None,
+            "a reference is ${a:b}; a literal one is written \\${a:b}",
+        )
+    return Problem("E100", said.removeprefix(f"Error while rendering {node}: "), node, file=machine.file)
+
+
+class Scalar:
+    """One scalar of the model's text and where it stands."""
+
+    __slots__ = ("dotted", "file", "line", "path", "text")
+
+    def __init__(self, source: Source, path: tuple[str, ...], node: yaml.ScalarNode) -> None:
+        self.file, self.line, self.text = source.file, line_of(node), str(node.value)
+        self.path = ":".join(path)
+        self.dotted = re.sub(r"\.(\[\d+\])", r"\1", ".".join(path))
+
+
+def scalars(chain: Sequence[Source]) -> Iterator[Scalar]:
+    """Every scalar under `parameters`, in the order of merging."""
+    for source in chain:
+        yield from _scalars(source, (), source.parameters)
+
+
+def _scalars(source: Source, path: tuple[str, ...], node: yaml.Node | None) -> Iterator[Scalar]:
+    if isinstance(node, yaml.ScalarNode):
+        yield Scalar(source, path, node)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _scalars(source, (*path, f"[{index}]"), item)
+    for key, _, value in entries(node):
+        yield from _scalars(source, (*path, key), value)
+
+
+def _last(found: Iterator[Scalar]) -> Scalar | None:
+    last = None
+    for last in found:
+        pass
+    return last
+
+
+def _loop(chain: Sequence[Source], node: str, paths: Sequence[str]) -> Problem:
+    asked = [path.replace(".", ":") for path in paths]
+    place = None
+    for start, following in zip(asked, [*asked[1:], asked[0]], strict=True):
+        text = "${" + following + "}"
+        place = _last(hit for hit in scalars(chain) if hit.path == start and text in hit.text)
+        if place is not None:
+            break
+    return Problem(
+        "E105",
+        f"references go in a circle: {' → '.join([*asked, asked[0]])}" if asked else "references go in a circle",
+        node,
+        place.path if place else None,
+        place.file if place else None,
+        place.line if place else None,
+        "give one of them a value",
+    )
+
+
+def _missing_reference(chain: Sequence[Source], node: str, said: str, reference: str, parameter: str) -> Problem:
+    text = "${" + reference + "}"
+    hits = [hit for hit in scalars(chain) if "${" in hit.text]
+    exact = [hit for hit in hits if hit.dotted == parameter]
+    holding = [hit for hit in hits if text in hit.text]
+    both = [hit for hit in exact if text in hit.text]
+    place = next((found[-1] for found in (both, holding, exact) if found), None)
+    return Problem(
+        "E104",
+        f"reference {text} leads to nothing",
+        node,
+        place.path if place else parameter.replace(".", ":"),
+        place.file if place else chain[-1].file,
+        place.line if place else None,
+        _reference_hint(chain, said, reference),
+    )
+
+
+def _reference_hint(chain: Sequence[Source], said: str, reference: str) -> str | None:
+    found = _MISSING_KEY.search(said)
+    keys = reference.split(":")
+    if found is None or found["key"] not in keys:
+        return None
+    depth = keys.index(found["key"])
+    known = {key for source in chain for key in _keys_below(source.parameters, keys[:depth])}
+    close = nearest(found["key"], sorted(known))
+    above = ":".join(keys[:depth])
+    return close or (f"`{above}` has no {found['key']!r}" if above else f"nothing sets `{found['key']}`")
+
+
+def _keys_below(node: yaml.Node | None, path: Sequence[str]) -> Iterator[str]:
+    for key, _, value in entries(node):
+        if not path:
+            yield key
+        elif key == path[0]:
+            yield from _keys_below(value, path[1:])
+
+
+def _merge(chain: Sequence[Source], node: str, parameter: str, what: str, other: str) -> Problem:
+    places = [
+        (source.file, line_of(key))
+        for source in chain
+        for dotted, key in _mappings(source.parameters, ())
+        if dotted == parameter
+    ]
+    file, line = places[-1] if places else (chain[-1].file, None)
+    before = f"; it was set in {places[-2][0]}:{places[-2][1]}" if len(places) > 1 else ""
+    kind = what.removeprefix("Value::").lower()
+    return Problem(
+        "E106",
+        f"a {kind} cannot be merged over a {other.removeprefix('Value::').lower()}{before}",
+        node,
+        parameter.replace(".", ":"),
+        file,
+        line,
+        "write `~key:` to replace the value instead of merging",
+    )
+
+
+def _mappings(node: yaml.Node | None, path: tuple[str, ...]) -> Iterator[tuple[str, yaml.Node]]:
+    for name, key, value in entries(node):
+        yield ".".join((*path, name)), key
+        yield from _mappings(value, (*path, name))

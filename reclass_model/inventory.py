@@ -1,0 +1,128 @@
+"""The rendered model: what each machine's pillar is. The engine is reclass-rs.
+
+Stands between the repository (files) and every consumer: the CLI, Salt's ext_pillar, images, manifests. Secrets stay
+tokens here; `secrets.Keyring.reveal` opens them where they are used.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from reclass_model.errors import OperatorError, Problem
+from reclass_model.repository import Repository
+
+CONFIG_ROLE = "system.role.config"
+_REQUIRED: Any = object()
+
+
+@dataclass(frozen=True)
+class Node:
+    """One machine, rendered."""
+
+    name: str
+    classes: tuple[str, ...]  #: every class, in the order of merging
+    applications: tuple[str, ...]  #: Salt states, in the order they run
+    parameters: dict[str, Any]  #: the pillar, with `_reclass_`
+
+
+class Inventory:
+    """All machines of a repository."""
+
+    def __init__(self, repository: Repository) -> None:
+        self.repository = repository
+        self._nodes_dir = repository.nodes_dir
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    @cached_property
+    def _engine(self) -> Any:
+        import reclass_rs
+
+        for directory in (self.repository.nodes_dir, self.repository.classes_dir):
+            if not directory.is_dir():
+                raise OperatorError(f"{directory} does not exist", code="E002", hint="is this a deployment repo?")
+        return reclass_rs.Reclass(
+            inventory_path=str(self.repository.root),
+            nodes_path=str(self._nodes_dir),
+            classes_path=str(self.repository.classes_dir),
+        )
+
+    def node(self, name: str) -> Node:
+        """Render one machine as its files are now.
+
+        Raises OperatorError E003 for an unknown machine, E1xx with file and line for what cannot be rendered.
+        """
+        try:
+            rendered = self._render(name)
+        except ValueError as error:
+            from reclass_model.diagnosis import diagnose
+
+            raise OperatorError.of(diagnose(self.repository, name, str(error))) from None
+        classes, applications = rendered["classes"], rendered["applications"]
+        parameters: dict[str, Any] = rendered["parameters"]
+        parameters["_reclass_"] = {
+            "name": {"full": name},
+            "environment": "base",
+            "applications": applications,
+            "classes": classes,
+        }
+        return Node(name, tuple(classes), tuple(applications), parameters)
+
+    def _render(self, name: str) -> dict[str, Any]:
+        try:
+            return self._engine.nodeinfo(name).as_dict()  # type: ignore[no-any-return]
+        except ValueError:  # the engine's list of files may be older than the files: once more with a new one
+            del self._engine
+            return self._engine.nodeinfo(name).as_dict()  # type: ignore[no-any-return]
+
+    def nodes(self) -> Iterator[Node]:
+        """Every machine, sorted by name, rendered one at a time."""
+        for name in self.repository.node_names():
+            yield self.node(name)
+
+    def config_node(self) -> Node:
+        """The one machine that carries the overlay. Raises OperatorError E205 unless there is exactly one."""
+        from reclass_model.sources import Sources
+
+        sources = Sources(self.repository)
+        names = [name for name in self.repository.node_names() if CONFIG_ROLE in sources.classes(name)]
+        if len(names) != 1:
+            raise OperatorError.of(
+                Problem(
+                    "E205",
+                    f"{len(names)} machines have the class {CONFIG_ROLE}: {', '.join(names) or 'none'}",
+                    hint="exactly one machine builds images and runs rollouts",
+                )
+            )
+        return self.node(names[0])
+
+    def with_parameters(self, parameters: Mapping[str, Any]) -> Inventory:
+        """The same model with some `_param` overridden on every machine, e.g. {"openstack_version": "…"}."""
+        from reclass_model.sources import override_parameters
+
+        other = Inventory(self.repository)
+        other._temporary = tempfile.TemporaryDirectory(prefix="ostack-k8s-")
+        other._nodes_dir = Path(other._temporary.name)
+        for name in self.repository.node_names():
+            text = override_parameters(self.repository.node_file(name).read_text(), parameters)
+            (other._nodes_dir / f"{name}.yml").write_text(text)
+        return other
+
+
+def get(parameters: Mapping[str, Any], path: str, default: Any = _REQUIRED) -> Any:
+    """The value at "a:b:c".
+
+    Raises OperatorError E104 when it is not there and no default is given. A null in the way counts as not there.
+    """
+    value: Any = parameters
+    for key in path.split(":"):
+        if not isinstance(value, Mapping) or key not in value:
+            if default is _REQUIRED:
+                raise OperatorError(f"the model has no {path!r}", code="E104", hint=f"{key!r} is missing")
+            return default
+        value = value[key]
+    return value
