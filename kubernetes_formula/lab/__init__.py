@@ -1,0 +1,1 @@
+"""The lab: the machines of a deployment repo as systemd containers, deployed as production is."""

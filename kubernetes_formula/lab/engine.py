@@ -1,0 +1,125 @@
+"""The Docker engine the lab runs on: the one that answers, or (on request) a daemon of our own.
+
+The first step of `lab up`. A second daemon beside a running one would take its bridge away, so ours is started
+only when none answers and only with `--start-docker`; `lab down` stops it again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kubernetes_formula.lab.place import Place
+from reclass_model.errors import OperatorError
+
+if TYPE_CHECKING:
+    import docker
+
+START_SECONDS = 30
+
+
+def connect(place: Place, docker_host: str | None = None) -> docker.DockerClient:
+    """A client of `docker_host`, else of our own daemon if it runs, else of DOCKER_HOST or the default socket.
+
+    Raises OperatorError E601 when none answers.
+    """
+    import docker
+
+    if docker_host is None and _own_pid(place.docker) is not None:
+        docker_host = _socket(place.docker)
+    try:
+        client = docker.DockerClient(base_url=docker_host, timeout=120) if docker_host else docker.from_env(timeout=120)
+        client.ping()
+    except (docker.errors.DockerException, OSError) as error:
+        tried = docker_host or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+        installed = shutil.which("dockerd") is not None
+        raise OperatorError(
+            f"no Docker answers on {tried} ({_reason(error)})",
+            code="E601",
+            hint="start it, or let the lab run one of its own: --start-docker" if installed
+            else "apt-get install docker.io, then start it or use --start-docker",
+        ) from error
+    return client
+
+
+def start(place: Place, progress: Callable[[str], None]) -> None:
+    """Start a Docker daemon of our own (root), unless one answers already.
+
+    Raises OperatorError E602 when it cannot be started; its log stays in the lab's folder.
+    """
+    try:
+        connect(place)
+    except OperatorError as nothing_answers:
+        if shutil.which("dockerd") is None:
+            raise nothing_answers
+    else:
+        return
+    folder = place.docker
+    folder.mkdir(parents=True, exist_ok=True)
+    progress(f"starting a Docker daemon of our own in {folder}")
+    log = folder / "dockerd.log"
+    with log.open("ab") as output:
+        subprocess.Popen(
+            ["dockerd", "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec"),
+             "--host", _socket(folder), "--pidfile", str(folder / "pid")],
+            stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True,
+        )
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        time.sleep(0.5)
+        try:
+            connect(place, _socket(folder))
+            return
+        except OperatorError:
+            continue
+    raise OperatorError(
+        f"dockerd did not answer within {START_SECONDS} s", code="E602", file=str(log), hint="its log says why",
+    )
+
+
+def stop(place: Place) -> bool:
+    """Stop the daemon that `start` started and delete its data; False when there is none."""
+    pid = _own_pid(place.docker)
+    if pid is not None:
+        os.kill(pid, signal.SIGTERM)
+        while _own_pid(place.docker) == pid:
+            time.sleep(0.2)
+    if place.docker.exists():
+        shutil.rmtree(place.docker, ignore_errors=True)
+    return pid is not None
+
+
+def socket_path(client: docker.DockerClient) -> Path | None:
+    """The engine's Unix socket on this machine, or None when the engine is reached otherwise."""
+    url = str(client.api.base_url)
+    if url.startswith("http+docker://"):
+        path = getattr(client.api._custom_adapter, "socket_path", None)
+        return Path(path) if path else None
+    return None
+
+
+def _socket(folder: Path) -> str:
+    return f"unix://{folder / 'docker.sock'}"
+
+
+def _own_pid(folder: Path) -> int | None:
+    try:
+        pid = int((folder / "pid").read_text())
+        os.kill(pid, 0)
+    except (OSError, ValueError):
+        return None
+    return pid
+
+
+def _reason(error: Exception) -> str:
+    """The innermost reason of a wrapped connection error, in its own words."""
+    inner: BaseException = error
+    while (cause := inner.__cause__ or inner.__context__) is not None:
+        inner = cause
+    return str(inner).split("\n")[0]
