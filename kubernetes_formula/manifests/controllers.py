@@ -1,0 +1,179 @@
+"""Workload → its controller (Deployment, StatefulSet, DaemonSet, CronJob), its Service and its disruption budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from kubernetes_formula.manifests import pods, volumes
+from kubernetes_formula.manifests.overlay import RELEASE_LABEL, Object
+from kubernetes_formula.manifests.patch import merge
+from kubernetes_formula.manifests.program import Program, error, required
+from kubernetes_formula.manifests.sealed import Sealed
+
+SWITCH = "switch"
+ON_DELETE = "on_delete"
+_ROLLOUT_DEADLINE_SECONDS = 600
+_KEPT_REVISIONS = 3
+
+
+def controller(program: Program, description: Mapping[str, Any], sealed: Sealed | None) -> Object:
+    """The object that keeps the workload's pods running, with the workload's `patch` over its spec."""
+    kind = required(description, "kind", program.path)
+    if kind not in _KINDS:
+        path = f"{program.path}:kind"
+        raise error("E608", f"{path} is {kind!r}", path, hint=f"one of: {', '.join(sorted(_KINDS))}")
+    if volumes.local_names(program) and kind != "StatefulSet":
+        path = f"{program.path}:volume"
+        raise error("E609", f"{program.path} is a {kind} with a local volume", path, hint="kind: StatefulSet")
+    version, build = _KINDS[kind]
+    metadata = program.metadata(_controller_name(program, description))
+    return {
+        "apiVersion": version,
+        "kind": kind,
+        "metadata": {**metadata, "labels": {**metadata["labels"], **_release(program)}},
+        "spec": merge(build(program, description, sealed), description.get("patch", {})),
+    }
+
+
+def service(program: Program, description: Mapping[str, Any]) -> Object | None:
+    """The workload's Service; None when no container has a port."""
+    ports = {
+        name: port
+        for container in program.containers.values()
+        for name, port in container.get("ports", {}).items()
+    }
+    if not ports:
+        return None
+    kind = description.get("type", "ClusterIP")
+    spec: Object = {
+        "type": "ClusterIP" if kind == "Headless" else kind,
+        "selector": _selector(program, description),
+        "ports": [
+            {
+                "name": name,
+                "port": port["port"],
+                "targetPort": name,
+                **({"nodePort": port["node_port"]} if "node_port" in port else {}),
+            }
+            for name, port in sorted(ports.items())
+        ],
+    }
+    if kind == "Headless":
+        spec |= {"clusterIP": "None", "publishNotReadyAddresses": True}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": program.metadata(), "spec": spec}
+
+
+def disruption_budget(program: Program, description: Mapping[str, Any]) -> Object | None:
+    """At most one pod away at a time; None for a single replica, which could never be drained."""
+    if replicas(description) < 2 or description["kind"] not in ("Deployment", "StatefulSet"):
+        return None
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": program.metadata(),
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": program.name}}},
+    }
+
+
+def replicas(description: Mapping[str, Any]) -> int:
+    """Pods the workload wants; 1 unless it says otherwise."""
+    return int(description.get("replicas", 1))
+
+
+def strategy(description: Mapping[str, Any]) -> str:
+    """How a change of release replaces the pods."""
+    return str(description.get("upgrade", {}).get("strategy", "rolling"))
+
+
+def _deployment(program: Program, description: Mapping[str, Any], sealed: Sealed | None) -> Object:
+    alone = replicas(description) == 1
+    return {
+        **_set(program, description, sealed),
+        "progressDeadlineSeconds": _ROLLOUT_DEADLINE_SECONDS,
+        "strategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxSurge": 1 if alone else 0, "maxUnavailable": 0 if alone else 1},
+        },
+    }
+
+
+def _stateful_set(program: Program, description: Mapping[str, Any], sealed: Sealed | None) -> Object:
+    templates = volumes.claim_templates(program)
+    return {
+        **_set(program, description, sealed),
+        "serviceName": program.name,
+        "updateStrategy": _update(description),
+        **({"volumeClaimTemplates": templates} if templates else {}),
+    }
+
+
+def _daemon_set(program: Program, description: Mapping[str, Any], sealed: Sealed | None) -> Object:
+    common = _set(program, description, sealed)
+    del common["replicas"]
+    return {**common, "updateStrategy": _update(description)}
+
+
+def _cron_job(program: Program, description: Mapping[str, Any], sealed: Sealed | None) -> Object:
+    template = _template(
+        program, description, pods.spec(program, sealed, serves=False) | {"restartPolicy": "Never"}
+    )
+    return {
+        "schedule": required(description, "schedule", program.path),
+        "concurrencyPolicy": "Forbid",
+        "jobTemplate": {"spec": {"backoffLimit": 1, "template": template}},
+    }
+
+
+def _set(program: Program, description: Mapping[str, Any], sealed: Sealed | None) -> Object:
+    selector = _selector(program, description)
+    spec = pods.spec(program, sealed) | {"topologySpreadConstraints": pods.spread(selector)}
+    return {
+        "replicas": replicas(description),
+        "revisionHistoryLimit": _KEPT_REVISIONS,
+        "selector": {"matchLabels": selector},
+        "template": _template(program, description, spec),
+    }
+
+
+def _template(program: Program, description: Mapping[str, Any], spec: Object) -> Object:
+    return {"metadata": {"labels": {**program.labels(), **_release(program)}}, "spec": spec}
+
+
+def _update(description: Mapping[str, Any]) -> Object:
+    return {"type": "OnDelete"} if strategy(description) == ON_DELETE else {"type": "RollingUpdate"}
+
+
+def _controller_name(program: Program, description: Mapping[str, Any]) -> str:
+    """With `switch`, two releases stand side by side until the Service's selector is changed: each has its own name."""
+    switched = strategy(description) == SWITCH and program.image.release
+    return f"{program.name}-{program.image.release}" if switched else program.name
+
+
+def _selector(program: Program, description: Mapping[str, Any]) -> dict[str, str]:
+    switched = strategy(description) == SWITCH
+    return {"app": program.name, **(_release(program) if switched else {})}
+
+
+def _release(program: Program) -> dict[str, str]:
+    return {RELEASE_LABEL: program.image.release} if program.image.release else {}
+
+
+_Build = Callable[[Program, Mapping[str, Any], Sealed | None], Object]
+_KINDS: Mapping[str, tuple[str, _Build]] = {
+    "Deployment": ("apps/v1", _deployment),
+    "StatefulSet": ("apps/v1", _stateful_set),
+    "DaemonSet": ("apps/v1", _daemon_set),
+    "CronJob": ("batch/v1", _cron_job),
+}
+
+
+def objects(program: Program, description: Mapping[str, Any], sealed: Sealed | None) -> Iterator[Object]:
+    """All of a workload's own objects."""
+    yield from volumes.persistent(program)
+    if sealed:
+        yield sealed.object
+    for item in (service(program, description), disruption_budget(program, description)):
+        if item:
+            yield item
+    yield controller(program, description, sealed)
