@@ -1,0 +1,3 @@
+module ostack-k8s/pause
+
+go 1.26.0
