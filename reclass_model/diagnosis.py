@@ -36,7 +36,14 @@ def diagnose(repository: Repository, node: str, said: str) -> Problem:
         for name, line in source.includes():
             if name not in sources.class_files:
                 hint = nearest(name, sources.class_files) or "classes lie in classes/, dots are directories"
-                return Problem("E103", f"class {name!r} does not exist", node, file=source.file, line=line, hint=hint)
+                return Problem(
+                    "E103",
+                    f"class {name!r} does not exist",
+                    node,
+                    file=source.file,
+                    line=line,
+                    hint=hint,
+                )
     chain = [*reached, machine]
     if found := _LOOP.search(said):
         return _loop(chain, node, re.findall(r'"(.*?)"', found["paths"]))
@@ -55,7 +62,12 @@ def diagnose(repository: Repository, node: str, said: str) -> Problem:
             place.line if place else None,
             "a reference is ${a:b}; a literal one is written \\${a:b}",
         )
-    return Problem("E100", said.removeprefix(f"Error while rendering {node}: "), node, file=machine.file)
+    return Problem(
+        "E100",
+        said.removeprefix(f"Error while rendering {node}: "),
+        node,
+        file=machine.file,
+    )
 
 
 class Scalar:
@@ -102,7 +114,9 @@ def _loop(chain: Sequence[Source], node: str, paths: Sequence[str]) -> Problem:
             break
     return Problem(
         "E105",
-        f"references go in a circle: {' → '.join([*asked, asked[0]])}" if asked else "references go in a circle",
+        f"references go in a circle: {' → '.join([*asked, asked[0]])}"
+        if asked
+        else "references go in a circle",
         node,
         place.path if place else None,
         place.file if place else None,
@@ -111,7 +125,9 @@ def _loop(chain: Sequence[Source], node: str, paths: Sequence[str]) -> Problem:
     )
 
 
-def _missing_reference(chain: Sequence[Source], node: str, said: str, reference: str, parameter: str) -> Problem:
+def _missing_reference(
+    chain: Sequence[Source], node: str, said: str, reference: str, parameter: str
+) -> Problem:
     text = "${" + reference + "}"
     hits = [hit for hit in scalars(chain) if "${" in hit.text]
     exact = [hit for hit in hits if hit.dotted == parameter]

@@ -16,7 +16,6 @@ from typing import Any
 from reclass_model.errors import OperatorError, Problem
 from reclass_model.repository import Repository
 
-CONFIG_ROLE = "system.role.config"
 _REQUIRED: Any = object()
 
 
@@ -44,7 +43,11 @@ class Inventory:
 
         for directory in (self.repository.nodes_dir, self.repository.classes_dir):
             if not directory.is_dir():
-                raise OperatorError(f"{directory} does not exist", code="E002", hint="is this a deployment repo?")
+                raise OperatorError(
+                    f"{directory} does not exist",
+                    code="E002",
+                    hint="is this a deployment repo?",
+                )
         return reclass_rs.Reclass(
             inventory_path=str(self.repository.root),
             nodes_path=str(self._nodes_dir),
@@ -86,10 +89,9 @@ class Inventory:
 
     def config_node(self) -> Node:
         """The one machine that carries the overlay. Raises OperatorError E205 unless there is exactly one."""
-        from reclass_model.sources import Sources
+        from reclass_model.sources import CONFIG_ROLE, Sources
 
-        sources = Sources(self.repository)
-        names = [name for name in self.repository.node_names() if CONFIG_ROLE in sources.classes(name)]
+        names = Sources(self.repository).config_machines()
         if len(names) != 1:
             raise OperatorError.of(
                 Problem(
@@ -122,7 +124,11 @@ def get(parameters: Mapping[str, Any], path: str, default: Any = _REQUIRED) -> A
     for key in path.split(":"):
         if not isinstance(value, Mapping) or key not in value:
             if default is _REQUIRED:
-                raise OperatorError(f"the model has no {path!r}", code="E104", hint=f"{key!r} is missing")
+                raise OperatorError(
+                    f"the model has no {path!r}",
+                    code="E104",
+                    hint=f"{key!r} is missing",
+                )
             return default
         value = value[key]
     return value

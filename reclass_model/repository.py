@@ -160,6 +160,13 @@ class Repository:
         except OperatorError:
             return False
 
+    def git_setting(self, name: str) -> str | None:
+        """A value of `git config`, for what belongs to one checkout and not into the tree."""
+        try:
+            return self._ask("config", "--get", name)
+        except OperatorError:
+            return None
+
     def head(self) -> str:
         """The full sha of the checked out commit."""
         return self.resolve("HEAD")
@@ -167,10 +174,18 @@ class Repository:
     def resolve(self, revision: str) -> str:
         """The full sha of a revision. Raises OperatorError E006 when there is no such commit."""
         try:
-            return self._ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+            return self._ask(
+                "rev-parse",
+                "--verify",
+                "--quiet",
+                "--end-of-options",
+                f"{revision}^{{commit}}",
+            )
         except OperatorError:
             raise OperatorError(
-                f"no commit {revision!r} in {self.root}", code="E006", hint="`git log --oneline` lists what there is"
+                f"no commit {revision!r} in {self.root}",
+                code="E006",
+                hint="`git log --oneline` lists what there is",
             ) from None
 
     def describe(self, revision: str) -> str:
@@ -195,7 +210,15 @@ class Repository:
         names = [str(path) for path in paths]
         self.git("add", "--all", "--", *names)
         if self._ask("status", "--porcelain", "--", *names):
-            self.git("commit", "--quiet", "-m", message, "--", *names, environment=self._author())
+            self.git(
+                "commit",
+                "--quiet",
+                "-m",
+                message,
+                "--",
+                *names,
+                environment=self._author(),
+            )
         return self.head()
 
     def _author(self) -> dict[str, str]:

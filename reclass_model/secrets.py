@@ -13,15 +13,18 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from reclass_model.errors import OperatorError, Problem
-from reclass_model.repository import Repository, write_atomically
+from reclass_model.repository import SETTINGS_FILE, Repository, write_atomically
+from reclass_model.sources import Sources
 
 TOKEN = re.compile(r"\?\{age:([0-9a-f]{12}):([A-Za-z0-9+/=]+)\}")
 MASK = "***"
 MACHINE_IDENTITY = Path("/etc/ostack-k8s/identity")
+AUTHORITY_KEYS = "authority-keys.yml"  #: in the pki directory, for operators' eyes only
 DIGEST_KEY = "secret_digest_key"  #: the `_param` in secrets.yml that holds the key of the fingerprints
 
 
@@ -61,9 +64,15 @@ def seal(plaintext: str, recipients: Sequence[str], digest_key: bytes) -> str:
         keys = [pyrage.x25519.Recipient.from_str(recipient) for recipient in recipients]
     except pyrage.RecipientError:
         bad = next(recipient for recipient in recipients if not _is_recipient(recipient))
-        raise OperatorError(f"{bad!r} is no age public key", code="E405", hint="one starts with age1") from None
+        raise OperatorError(
+            f"{bad!r} is no age public key", code="E405", hint="one starts with age1"
+        ) from None
     if not keys:
-        raise OperatorError("nobody could open this secret: no recipients", code="E405", hint="see .ostack-k8s.yml")
+        raise OperatorError(
+            "nobody could open this secret: no recipients",
+            code="E405",
+            hint="see .ostack-k8s.yml",
+        )
     fingerprint = hmac.new(digest_key, plaintext.encode(), hashlib.sha256).hexdigest()[:12]
     return f"?{{age:{fingerprint}:{base64.b64encode(pyrage.encrypt(plaintext.encode(), keys)).decode()}}}"
 
@@ -105,21 +114,36 @@ def _read_identity(path: Path) -> Any:
     except OSError as error:
         raise OperatorError(f"cannot read the age identity {path}: {error.strerror}", code="E401") from None
     try:
-        return pyrage.x25519.Identity.from_str(next(line for line in lines if line.startswith("AGE-SECRET-KEY-")))
+        return pyrage.x25519.Identity.from_str(
+            next(line for line in lines if line.startswith("AGE-SECRET-KEY-"))
+        )
     except (StopIteration, pyrage.IdentityError):
         raise OperatorError(
-            f"{path} is no age identity", code="E401", hint="it holds a line that starts with AGE-SECRET-KEY-1"
+            f"{path} is no age identity",
+            code="E401",
+            hint="it holds a line that starts with AGE-SECRET-KEY-1",
         ) from None
 
 
-def identity_places(cluster_name: str) -> list[Path]:
-    """Where an identity is looked for, first found wins."""
+def identity_places(repository: Repository) -> list[Path]:
+    """Where an identity is looked for, first found wins.
+
+    The variables OSTACK_K8S_IDENTITY (a file) and OSTACK_K8S_IDENTITY_DIR, the repo's `git config ostack-k8s.identity`
+    (both a directory with operator.age), the operator's own directory, and the place on machines.
+    """
     environment = os.environ
-    home = Path(environment.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    places = [Path(environment["OSTACK_K8S_IDENTITY"])] if environment.get("OSTACK_K8S_IDENTITY") else []
-    if environment.get("OSTACK_K8S_IDENTITY_DIR"):
-        places.append(Path(environment["OSTACK_K8S_IDENTITY_DIR"]) / "operator.age")
-    return [*places, home / "ostack-k8s" / cluster_name / "operator.age", MACHINE_IDENTITY]
+    configuration = Path(environment.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    directories = [
+        environment.get("OSTACK_K8S_IDENTITY_DIR"),
+        repository.git_setting("ostack-k8s.identity"),
+        configuration / "ostack-k8s" / repository.settings.cluster_name,
+    ]
+    file = environment.get("OSTACK_K8S_IDENTITY")
+    return [
+        *([Path(file)] if file else []),
+        *(Path(directory) / "operator.age" for directory in directories if directory),
+        MACHINE_IDENTITY,
+    ]
 
 
 class Keyring:
@@ -134,7 +158,7 @@ class Keyring:
     @classmethod
     def find(cls, repository: Repository) -> Keyring:
         """The identity of this operator or machine. Raises OperatorError E401 naming every place looked at."""
-        places = identity_places(repository.settings.cluster_name)
+        places = identity_places(repository)
         for path in places:
             if path.is_file():
                 return cls(path)
@@ -158,7 +182,11 @@ class Keyring:
     def _reveal_text(self, text: str) -> str:
         shown = TOKEN.sub(lambda found: self._open(found[2]), text)
         if "?{age:" in shown:
-            raise OperatorError("a secret is not a whole token: " + MASK, code="E403", hint="set it anew")
+            raise OperatorError(
+                "a secret is not a whole token: " + MASK,
+                code="E403",
+                hint="set it anew",
+            )
         return shown
 
     def _decrypt(self, ciphertext: str) -> str:
@@ -180,11 +208,111 @@ class Keyring:
 
 def _corrupt(why: str) -> OperatorError:
     return OperatorError(
-        f"a secret is corrupt: {why}", code="E403", hint="restore it from git, or `ostack-k8s secrets set` it anew"
+        f"a secret is corrupt: {why}",
+        code="E403",
+        hint="restore it from git, or `ostack-k8s secrets set` it anew",
     )
 
 
 # --- secrets in files ---
+
+
+def recipients(repository: Repository, path: Path) -> list[str]:
+    """The age public keys that may open the secrets of a file of the model.
+
+    Authority keys: operators only. A machine's `pki/<fqdn>.yml`: operators, the config machine, that machine.
+    Everything else: operators and the config machine. Raises OperatorError E405 for a machine without a key.
+    """
+    known = repository.settings.recipients
+    operators = list(known.operators.values())
+    in_pki = path.parent == repository.pki_dir
+    if in_pki and path.name == AUTHORITY_KEYS:
+        return operators
+    machines = dict.fromkeys(Sources(repository).config_machines())
+    if in_pki and repository.node_file(path.stem).is_file():
+        machines[path.stem] = None
+    for machine in machines:
+        if machine not in known.machines:
+            raise OperatorError(
+                f"machine {machine} has no age public key",
+                code="E405",
+                file=SETTINGS_FILE,
+                hint="recipients: machines:",
+            )
+    return list(dict.fromkeys([*operators, *(known.machines[machine] for machine in machines)]))
+
+
+def digest_key(repository: Repository, keyring: Keyring) -> bytes:
+    """The key of the fingerprints. Raises OperatorError E404 when secrets.yml holds none."""
+    return get_secret(repository, keyring, DIGEST_KEY).encode()
+
+
+def get_secret(repository: Repository, keyring: Keyring, path: str) -> str:
+    """The plaintext at "a:b:c" (a bare name is a `_param`) of secrets.yml. Raises OperatorError E404 without it."""
+    found = _find(_load(repository.secrets_file), _keys(path))
+    if not isinstance(found, str):
+        raise OperatorError(
+            f"no secret {path!r}",
+            code="E404",
+            file=repository.relative(repository.secrets_file),
+            hint=f"`ostack-k8s secrets set {path}` makes one",
+        )
+    return str(keyring.reveal(found))
+
+
+def set_secret(repository: Repository, keyring: Keyring, path: str, plaintext: str) -> None:
+    """Seal a value into secrets.yml; comments and order of the file stay."""
+    sealed = seal(
+        plaintext,
+        recipients(repository, repository.secrets_file),
+        digest_key(repository, keyring),
+    )
+    _store(repository, {path: sealed})
+
+
+def edit(repository: Repository, keyring: Keyring, change: Callable[[str], str]) -> list[str]:
+    """Hand all secrets of secrets.yml as plain YAML `path: value` to `change`, seal what comes back different.
+
+    Returns the paths that changed; a line taken out removes the secret. Raises OperatorError E101 for what is no YAML.
+    """
+    import yaml
+
+    data = _load(repository.secrets_file)
+    before = {path: keyring.reveal(text) for path, text in _whole_tokens(data.get("parameters") or {}, ())}
+    try:
+        after = yaml.safe_load(change(yaml.safe_dump(before, sort_keys=False, width=1 << 16))) or {}
+    except yaml.YAMLError as error:
+        raise OperatorError(f"what was edited is not valid YAML: {error}", code="E101") from None
+    if not isinstance(after, dict):
+        raise OperatorError("what was edited is no mapping of path: value", code="E101")
+    changed = {path: value for path, value in after.items() if before.get(path) != value}
+    gone = [path for path in before if path not in after]
+    if changed or gone:
+        keys, key = (
+            recipients(repository, repository.secrets_file),
+            digest_key(repository, keyring),
+        )
+        sealed = {path: seal(str(value), keys, key) for path, value in changed.items()}
+        _store(repository, {**sealed, **dict.fromkeys(gone)})
+    return [*changed, *gone]
+
+
+def rekey(repository: Repository, keyring: Keyring) -> list[Path]:
+    """Seal every secret of the repo again, to the recipients that `.ostack-k8s.yml` names now; the changed files.
+
+    All are opened before the first is written. Fingerprints, and so digests and deployments, stay.
+    """
+    key = digest_key(repository, keyring)
+    written: dict[Path, str] = {}
+    for path in dict.fromkeys(path for path, _, _ in _token_lines(repository)):
+        keys = recipients(repository, path)
+        written[path] = TOKEN.sub(
+            lambda found, keys=keys: seal(keyring.reveal(found[0]), keys, key),  # type: ignore[misc]
+            path.read_text(),
+        )
+    for path, text in written.items():
+        write_atomically(path, text)
+    return list(written)
 
 
 def check(repository: Repository, keyring: Keyring | None) -> list[Problem]:
@@ -211,3 +339,54 @@ def _token_lines(repository: Repository) -> Iterator[tuple[Path, int, str]]:
                 for number, line in enumerate(text.splitlines(), 1):
                     if "?{age:" in line:
                         yield path, number, line
+
+
+def _whole_tokens(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _whole_tokens(item, (*path, str(key)))
+    elif isinstance(value, str) and TOKEN.fullmatch(value):
+        yield ":".join(path), value
+
+
+def _keys(path: str) -> list[str]:
+    keys = path.split(":")
+    return ["parameters", *(keys if len(keys) > 1 else ["_param", path])]
+
+
+def _find(data: Any, keys: Sequence[str]) -> Any:
+    for key in keys:
+        data = data.get(key) if isinstance(data, Mapping) else None
+    return data
+
+
+def _editor() -> Any:
+    from ruamel.yaml import YAML
+
+    editor = YAML()
+    editor.width = 1 << 16  # tokens stay on one line
+    editor.preserve_quotes = True
+    return editor
+
+
+def _load(path: Path) -> Any:
+    return (_editor().load(path.read_text()) if path.is_file() else None) or {}
+
+
+def _store(repository: Repository, values: Mapping[str, str | None]) -> None:
+    """Set (or, with None, remove) values in secrets.yml."""
+    data = _load(repository.secrets_file)
+    for path, value in values.items():
+        *above, last = _keys(path)
+        place = data
+        for key in above:
+            if not isinstance(place.get(key), Mapping):
+                place[key] = {}
+            place = place[key]
+        if value is None:
+            place.pop(last, None)
+        else:
+            place[last] = value
+    stream = StringIO()
+    _editor().dump(data, stream)
+    write_atomically(repository.secrets_file, stream.getvalue())

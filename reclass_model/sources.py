@@ -20,6 +20,7 @@ from reclass_model.errors import OperatorError, Problem
 from reclass_model.repository import Repository
 
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+CONFIG_ROLE = "system.role.config"  #: the class of the machine that builds images and runs rollouts
 TOP_LEVEL = ("classes", "applications", "parameters", "environment", "exports")
 
 
@@ -108,6 +109,10 @@ class Sources:
         self._below[name] = (*order, name)
         return self._below[name]
 
+    def config_machines(self) -> list[str]:
+        """The machines with the config role; a whole model has exactly one."""
+        return [name for name in self.repository.node_names() if CONFIG_ROLE in self.classes(name)]
+
     def chain(self, node: str) -> list[Source]:
         """Every file that makes a machine, in the order of merging; its own file is last."""
         classes = (self.read(self.class_files[name], name) for name in self.classes(node))
@@ -123,7 +128,12 @@ def parse(text: str, file: str, name: str) -> Source:
         what = ", ".join(part for part in (error.context, error.problem) if part)
         hint = "`\\t` is not allowed for indentation" if "cannot start any token" in what else None
         line = mark.line + 1 if mark else None
-        return Source(file, name, None, (Problem("E101", f"not valid YAML: {what}", file=file, line=line, hint=hint),))
+        return Source(
+            file,
+            name,
+            None,
+            (Problem("E101", f"not valid YAML: {what}", file=file, line=line, hint=hint),),
+        )
     except yaml.YAMLError as error:
         return Source(file, name, None, (Problem("E101", f"not valid YAML: {error}", file=file),))
     if root is None:
@@ -139,7 +149,13 @@ def _shape(root: yaml.MappingNode, file: str) -> Iterator[Problem]:
         line = line_of(key)
         if key.value not in TOP_LEVEL:
             close = nearest(key.value, TOP_LEVEL) or f"known: {', '.join(TOP_LEVEL)}"
-            yield Problem("E107", f"unknown key {key.value!r} at top level", file=file, line=line, hint=close)
+            yield Problem(
+                "E107",
+                f"unknown key {key.value!r} at top level",
+                file=file,
+                line=line,
+                hint=close,
+            )
         elif key.value == "parameters" and not isinstance(value, yaml.MappingNode) and not is_null(value):
             yield Problem("E107", "`parameters` is not a mapping", file=file, line=line)
         elif key.value in ("classes", "applications"):
@@ -147,10 +163,22 @@ def _shape(root: yaml.MappingNode, file: str) -> Iterator[Problem]:
                 for item in value.value:
                     if not isinstance(item, yaml.ScalarNode) or "${" in item.value:
                         what = f"an entry of `{key.value}` is not a plain name"
-                        yield Problem("E107", what, file=file, line=line_of(item), hint="write the name itself")
+                        yield Problem(
+                            "E107",
+                            what,
+                            file=file,
+                            line=line_of(item),
+                            hint="write the name itself",
+                        )
             elif not is_null(value):
                 hint = f"{key.value}: [{value.value}]" if isinstance(value, yaml.ScalarNode) else None
-                yield Problem("E107", f"`{key.value}` is not a list", file=file, line=line, hint=hint)
+                yield Problem(
+                    "E107",
+                    f"`{key.value}` is not a list",
+                    file=file,
+                    line=line,
+                    hint=hint,
+                )
 
 
 def _duplicates(node: yaml.Node, file: str) -> Iterator[Problem]:

@@ -1,0 +1,387 @@
+"""Certificates and keys of the model: what the pillars declare under `pki:` is issued into the repo.
+
+`issue` reads what each machine declares (CONTRACT: authority, certificate, keypair, authority_key, secret), makes what
+is missing, runs out or no longer matches, and writes three kinds of files under `classes/cluster/<name>/pki/`:
+`authorities.yml` (CA certificates, public), `authority-keys.yml` (CA keys and masters of what is shared; operators
+only, no class includes it) and `<fqdn>.yml` (a machine's own, for that machine). The certificates themselves are
+public, so `status` needs no key.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets as random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reclass_model.certificates import (
+    Request,
+    issued_by,
+    load_certificate,
+    load_key,
+    new_key,
+    new_keypair,
+    to_pem,
+)
+from reclass_model.errors import OperatorError
+from reclass_model.inventory import Inventory, Node
+from reclass_model.repository import Repository, write_atomically
+from reclass_model.secrets import (
+    AUTHORITY_KEYS,
+    TOKEN,
+    Keyring,
+    digest_key,
+    recipients,
+    seal,
+)
+
+AUTHORITIES = "authorities.yml"
+RENEW_BEFORE = timedelta(days=30)  #: a certificate with less than this left is issued anew
+Pki = dict[str, dict[str, dict[str, str]]]  #: {"certificate": {name: {"certificate": PEM, …}}, …}
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """One certificate of the model."""
+
+    node: str | None  #: None: an authority
+    name: str
+    authority: str
+    common_name: str
+    not_after: datetime | None  #: None: declared, not issued
+    names: tuple[str, ...] = ()
+
+
+def issue(
+    repository: Repository,
+    keyring: Keyring,
+    *,
+    progress: Callable[[str], None] = lambda line: None,
+    renew: Callable[[str, str], bool] = lambda node, name: False,
+    now: datetime | None = None,
+) -> list[Path]:
+    """Issue what is declared and not there; the files that changed.
+
+    `renew(node, name)` says which certificates are issued anew although they are good. Nothing is written unless all
+    of it could be made. Raises OperatorError E410 for a declaration that makes no sense, E4xx from the keyring.
+    """
+    for name in (AUTHORITIES, *(f"{name}.yml" for name in repository.node_names())):
+        if not (path := repository.pki_dir / name).exists():
+            write_atomically(path, "parameters: {}\n")  # the model includes these files as classes
+    issuer = _Issuer(repository, keyring, progress, renew, now or datetime.now(UTC))
+    files = {
+        repository.pki_dir / f"{node.name}.yml": issuer.machine(node)
+        for node in Inventory(repository).nodes()
+    }
+    files = {
+        repository.pki_dir / AUTHORITY_KEYS: issuer.masters,
+        repository.pki_dir / AUTHORITIES: {"authority": issuer.authorities},
+        **files,
+    }
+    return [path for path, content in files.items() if _write(path, content)]
+
+
+def rotate(
+    repository: Repository,
+    keyring: Keyring,
+    names: Iterable[str] = (),
+    *,
+    progress: Callable[[str], None] = lambda line: None,
+    now: datetime | None = None,
+) -> list[Path]:
+    """Issue certificates anew with new keys: all, or those named by "machine", "certificate" or "machine/certificate".
+
+    Raises OperatorError E411 for a name that nothing has.
+    """
+    wanted = set(names)
+    known = {(item.node, item.name) for item in status(repository) if item.node is not None}
+    spellings = {text for node, name in known for text in (node, name, f"{node}/{name}")}
+    if unknown := sorted(wanted - spellings):
+        raise OperatorError(
+            f"no certificate or machine {unknown[0]!r}",
+            code="E411",
+            hint="`ostack-k8s pki status` lists them",
+        )
+    return issue(
+        repository,
+        keyring,
+        progress=progress,
+        now=now,
+        renew=lambda node, name: not wanted or not wanted.isdisjoint((node, name, f"{node}/{name}")),
+    )
+
+
+def status(repository: Repository) -> list[Certificate]:
+    """Every certificate of the model with its end, authorities first; declared ones that are not issued too."""
+    found = []
+    seen: set[str] = set()
+    for node in Inventory(repository).nodes():
+        pki = node.parameters.get("pki") or {}
+        for name, declared in _present(pki.get("authority")):
+            if name not in seen:
+                seen.add(name)
+                found.append(_certificate(None, name, name, declared))
+        for name, declared in _present(pki.get("certificate")):
+            found.append(_certificate(node.name, name, str(declared.get("authority")), declared))
+    return sorted(found, key=lambda item: (item.node or "", item.name))
+
+
+def _certificate(node: str | None, name: str, authority: str, declared: Mapping[str, Any]) -> Certificate:
+    end = (
+        load_certificate(declared["certificate"]).not_valid_after_utc if declared.get("certificate") else None
+    )
+    return Certificate(
+        node, name, authority, str(declared.get("common_name", name)), end, tuple(_names(declared))
+    )
+
+
+def _names(declared: Mapping[str, Any]) -> list[str]:
+    """The names of a certificate: `{<name>: {}}`, or `{<any>: <name>}` where the name is a reference."""
+    return [str(value or key) for key, value in _present(declared.get("names"))]
+
+
+def _present(declared: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
+    return [(name, value) for name, value in (declared or {}).items() if value is not None]
+
+
+class _Issuer:
+    """One run of `issue`: what was there, what is made, all of it kept in memory."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        keyring: Keyring,
+        progress: Callable[[str], None],
+        renew: Callable[[str, str], bool],
+        now: datetime,
+    ) -> None:
+        self.repository, self.keyring, self.progress, self.renew, self.now = (
+            repository,
+            keyring,
+            progress,
+            renew,
+            now,
+        )
+        self.masters: Pki = _read(repository.pki_dir / AUTHORITY_KEYS)
+        self.authorities: dict[str, dict[str, str]] = _read(repository.pki_dir / AUTHORITIES).get(
+            "authority", {}
+        )
+        self.operators = list(repository.settings.recipients.operators.values())
+        self._keys: dict[str, Any] = {}
+
+    @cached_property
+    def digest_key(self) -> bytes:
+        return digest_key(self.repository, self.keyring)
+
+    def machine(self, node: Node) -> Pki:
+        """What the file of a machine holds."""
+        path = self.repository.pki_dir / f"{node.name}.yml"
+        declared, there = node.parameters.get("pki") or {}, _read(path)
+        readers = recipients(self.repository, path)
+        for name, wanted in _present(declared.get("authority")):
+            self._authority(name, wanted)
+        sections: Pki = {
+            "certificate": {},
+            "keypair": {},
+            "authority_key": {},
+            "secret": {},
+        }
+        for name, wanted in _present(declared.get("certificate")):
+            sections["certificate"][name] = self._leaf(
+                node.name, name, wanted, there.get("certificate", {}).get(name), readers
+            )
+        for name, wanted in _present(declared.get("keypair")):
+            had = there.get("keypair", {}).get(name)
+            sections["keypair"][name] = self._shared("keypair", name, wanted, had, readers, _keypair)
+        for name, _ in _present(declared.get("authority_key")):
+            token = there.get("authority_key", {}).get(name, {}).get("private_key")
+            sections["authority_key"][name] = {
+                "private_key": self._for(self._sealed_key(name), token, readers)
+            }
+        for name, wanted in _present(declared.get("secret")):
+            had = there.get("secret", {}).get(name)
+            sections["secret"][name] = self._shared("secret", name, wanted, had, readers, _new_secret)
+        return {section: content for section, content in sections.items() if content}
+
+    # --- authorities ---
+
+    def _authority(self, name: str, wanted: Mapping[str, Any]) -> None:
+        """Make a CA unless its certificate and key are there."""
+        if name in self.authorities and name in self.masters.get("authority", {}):
+            return
+        key = new_key()
+        request = Request(
+            str(wanted.get("common_name", name)),
+            self.now,
+            int(wanted.get("days", 3650)),
+        )
+        certificate = request.self_signed(key)
+        self._keys[name] = key
+        self.authorities[name] = {"certificate": to_pem(certificate)}
+        self.masters.setdefault("authority", {})[name] = {
+            "private_key": self._seal(to_pem(key), self.operators)
+        }
+        self.progress(f"authority {name}")
+
+    def _sealed_key(self, name: str) -> str:
+        """The token of a CA's private key."""
+        if name not in self.authorities:
+            raise OperatorError(
+                f"nobody declares the authority {name!r}",
+                code="E410",
+                hint=f"known: {', '.join(self.authorities) or 'none'} (pki:authority)",
+            )
+        return self.masters["authority"][name]["private_key"]
+
+    def _signer(self, name: str) -> Any:
+        """The private key of a CA."""
+        if name not in self._keys:
+            self._keys[name] = load_key(self.keyring.reveal(self._sealed_key(name)))
+        return self._keys[name]
+
+    # --- what machines hold ---
+
+    def _leaf(
+        self,
+        node: str,
+        name: str,
+        wanted: Mapping[str, Any],
+        had: dict[str, str] | None,
+        readers: list[str],
+    ) -> dict[str, str]:
+        authority = str(wanted.get("authority"))
+        request = Request(
+            str(wanted.get("common_name", name)),
+            self.now,
+            int(wanted.get("days", 365)),
+            organization=wanted.get("organization"),
+            names=_names(wanted),
+            usage=[key for key, _ in _present(wanted.get("usage"))],
+        )
+        if had and not self.renew(node, name) and self._good(had.get("certificate", ""), request, authority):
+            return had
+        signer = self._signer(authority)
+        key = new_key()
+        certificate = request.signed(
+            key, load_certificate(self.authorities[authority]["certificate"]), signer
+        )
+        self.progress(f"certificate {node}/{name}")
+        return {
+            "certificate": to_pem(certificate),
+            "private_key": self._seal(to_pem(key), readers),
+        }
+
+    def _good(self, pem: str, request: Request, authority: str) -> bool:
+        """Whether a certificate is what is declared, by the present authority, and lasts."""
+        if not pem or authority not in self.authorities:
+            return False
+        certificate, issuer = (
+            load_certificate(pem),
+            load_certificate(self.authorities[authority]["certificate"]),
+        )
+        life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+        left = certificate.not_valid_after_utc - self.now
+        lasts = left > min(RENEW_BEFORE, life / 3)
+        return lasts and request.matches(certificate) and issued_by(certificate, issuer)
+
+    def _shared(
+        self,
+        section: str,
+        name: str,
+        wanted: Mapping[str, Any],
+        had: dict[str, str] | None,
+        readers: list[str],
+        make: Callable[[Mapping[str, Any]], dict[str, str]],
+    ) -> dict[str, str]:
+        """A keypair or secret: the machine's own, or (`shared: true`) the same on every machine that declares it."""
+        if not wanted.get("shared"):
+            return had or self._sealed(make(wanted), readers)
+        masters = self.masters.setdefault(section, {})
+        if name not in masters:
+            masters[name] = self._sealed(make(wanted), self.operators)
+            self.progress(f"{section} {name}")
+        return {
+            field: self._for(text, (had or {}).get(field), readers) for field, text in masters[name].items()
+        }
+
+    # --- tokens ---
+
+    def _seal(self, plaintext: str, readers: list[str]) -> str:
+        return seal(plaintext, readers, self.digest_key)
+
+    def _sealed(self, fields: Mapping[str, str], readers: list[str]) -> dict[str, str]:
+        return {
+            key: text if key == "public_key" else self._seal(text, readers) for key, text in fields.items()
+        }
+
+    def _for(self, master: str, had: str | None, readers: list[str]) -> str:
+        """A master's value for these readers; the token that is there stays while its fingerprint says the same."""
+        if (token := TOKEN.fullmatch(master)) is None:
+            return master
+        present = TOKEN.fullmatch(had or "")
+        if had and present and present[1] == token[1]:
+            return had
+        return self._seal(self.keyring.reveal(master), readers)
+
+
+def _keypair(_: Mapping[str, Any]) -> dict[str, str]:
+    key = new_keypair()
+    return {"public_key": to_pem(key.public_key()), "private_key": to_pem(key)}
+
+
+def _new_secret(wanted: Mapping[str, Any]) -> dict[str, str]:
+    """A random value. Formats: `bootstrap_token` (abcdef.0123456789abcdef), `base64` of `bytes`, `password`."""
+    import base64
+
+    size = int(wanted.get("bytes", 32))
+    kind = wanted.get("format", "password")
+    if kind == "bootstrap_token":
+        return {"value": f"{random.token_hex(3)}.{random.token_hex(8)}"}
+    if kind == "base64":
+        return {"value": base64.b64encode(os.urandom(size)).decode()}
+    if kind == "password":
+        return {"value": random.token_urlsafe(size)}
+    raise OperatorError(
+        f"unknown format {kind!r} of a secret",
+        code="E410",
+        hint="bootstrap_token, base64, password",
+    )
+
+
+# --- files ---
+
+
+class _Dumper(yaml.SafeDumper):
+    """PEM as literal blocks, so that a diff of it can be read."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None
+    ),
+)
+
+
+def _read(path: Path) -> Pki:
+    if not path.is_file():
+        return {}
+    data = yaml.safe_load(path.read_text()) or {}
+    return dict((data.get("parameters") or {}).get("pki") or {})
+
+
+def _write(path: Path, content: Pki) -> bool:
+    data = {"parameters": {"pki": content} if content else {}}
+    text = "# Written by `ostack-k8s pki issue`.\n" + yaml.dump(
+        data, Dumper=_Dumper, sort_keys=False, width=1 << 16
+    )
+    if path.is_file() and path.read_text() == text:
+        return False
+    write_atomically(path, text)
+    return True
