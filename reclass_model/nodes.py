@@ -1,0 +1,217 @@
+"""A machine of the model: its node file, its place in the member lists, its identity; adding and removing one.
+
+Stands beside the repository: `generate` uses it for the machines of a new repo, `ostack-k8s node` for later ones.
+Which role is named and listed how is data: template/roles.yml.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from io import StringIO
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any
+
+from reclass_model.errors import OperatorError
+from reclass_model.repository import SETTINGS_FILE, Repository, write_atomically
+
+TEMPLATE = Path(__file__).parent / "template"
+ROLE_CLASS = "system.role."
+RESERVED = 9  #: the first hosts of the network are left to gateways and virtual addresses
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine as its node file says."""
+
+    name: str  #: fqdn
+    address: str
+    roles: tuple[str, ...]
+    rack: str = "r1"
+
+
+@dataclass(frozen=True)
+class Role:
+    """How machines of a role are named (prefix, number), addressed (the first one's host number) and listed."""
+
+    name: str
+    prefix: str
+    first: int
+    member: Mapping[str, str]  #: pillar path of a member list → what its entries hold
+
+
+@cache
+def roles() -> dict[str, Role]:
+    """Every role, by name, in the order of template/roles.yml."""
+    return {
+        name: Role(name, role["prefix"], role["first"], role.get("member", {}))
+        for name, role in _role_data()["role"].items()
+    }
+
+
+@cache
+def _role_data() -> dict[str, Any]:
+    import yaml
+
+    data: dict[str, Any] = yaml.safe_load((TEMPLATE / "roles.yml").read_text())
+    return data
+
+
+def node_file(machine: Machine, cluster: str) -> str:
+    """The text of nodes/<fqdn>.yml: roles first, the cluster last, so that the cluster level wins."""
+    overlay = [f"cluster.{cluster}.overlay"] if "config" in machine.roles else []
+    classes = [
+        *(ROLE_CLASS + role for role in machine.roles),
+        *overlay,
+        f"cluster.{cluster}",
+        f"cluster.{cluster}.pki.{machine.name}",
+    ]
+    return "\n".join(
+        [
+            "classes:",
+            *(f"- {name}" for name in classes),
+            "parameters:",
+            "  _param:",
+            f"    hostname: {machine.name.split('.')[0]}",
+            f"    address: {machine.address}",
+            f"    rack: {machine.rack}",
+            "",
+        ]
+    )
+
+
+def memberships(machine: Machine) -> dict[str, dict[str, Any]]:
+    """The member lists that a machine is in: pillar path → its entry there."""
+    entries: dict[str, Callable[[], dict[str, Any]]] = {
+        "address": lambda: {"address": machine.address},
+        "roles": lambda: {"role": {role.removeprefix("kube_"): {} for role in machine.roles}},
+    }
+    lists = dict(_role_data()["machine"]["member"])
+    for role in machine.roles:
+        lists |= roles()[role].member
+    return {path: entries[kind]() for path, kind in lists.items()}
+
+
+def join(members: MutableMapping[str, Any], machine: Machine) -> None:
+    """Enter a machine into the member lists (the `parameters` of underlay/members.yml)."""
+    for path, entry in memberships(machine).items():
+        place = members
+        for key in path.split(":"):
+            place = place.setdefault(key, {})
+        place[machine.name] = entry
+
+
+def leave(members: MutableMapping[str, Any], name: str) -> None:
+    """Take a machine out of every member list."""
+    members.pop(name, None)
+    for value in members.values():
+        if isinstance(value, MutableMapping):
+            leave(value, name)
+
+
+def next_address(network: str, taken: Iterable[str]) -> str:
+    """The first free host address of a network. Raises OperatorError E009 when it is full."""
+    used = {IPv4Address(address) for address in taken}
+    for number, host in enumerate(IPv4Network(network).hosts(), 1):
+        if number > RESERVED and host not in used:
+            return str(host)
+    raise OperatorError(f"no free address is left in {network}", code="E009", hint="name one with --address")
+
+
+def add(
+    repository: Repository,
+    name: str,
+    role_names: Sequence[str],
+    address: str | None,
+    progress: Callable[[str], None],
+) -> Path:
+    """Add a machine: node file, member lists, identity (beside the operator's), certificates; its node file.
+
+    `name` is a host name (the cluster's domain is added) or an fqdn; `address`: the next free one if None.
+    Nothing is committed. Raises OperatorError E009 for a machine that exists, an unknown role, a taken address.
+    """
+    from reclass_model import pki, secrets
+    from reclass_model.inventory import Inventory, get
+
+    settings = repository.settings
+    inventory = Inventory(repository)
+    parameters = inventory.config_node().parameters
+    fqdn = name if "." in name else f"{name}.{get(parameters, '_param:cluster_domain')}"
+    unknown = [role for role in role_names if role not in roles()]
+    if unknown or not role_names:
+        raise OperatorError(
+            f"no role {unknown[0]!r}" if unknown else f"{fqdn} needs a role",
+            code="E009",
+            hint=f"roles: {', '.join(roles())}",
+        )
+    if repository.node_file(fqdn).exists():
+        raise OperatorError(f"{fqdn} is there already", code="E009", file=f"nodes/{fqdn}.yml")
+    taken = {get(node.parameters, "_param:address", ""): node.name for node in inventory.nodes()}
+    network = get(parameters, "_param:underlay_network")
+    if address is None:
+        address = next_address(network, filter(None, taken))
+    elif address in taken:
+        raise OperatorError(f"{address} is the address of {taken[address]}", code="E009")
+    elif not _within(address, network):
+        raise OperatorError(f"{address!r} is not in the underlay network {network}", code="E009")
+
+    machine = Machine(fqdn, address, tuple(role_names))
+    keyring = secrets.Keyring.find(repository)
+    public = secrets.new_identity(keyring.path.parent / "machines" / f"{fqdn}.age")
+    edit(members_file(repository), lambda document: join(document["parameters"], machine))
+    edit(
+        repository.root / SETTINGS_FILE,
+        lambda document: document["recipients"]["machines"].update({fqdn: public}),
+    )
+    write_atomically(repository.node_file(fqdn), node_file(machine, settings.cluster_name))
+    progress(f"{fqdn} {address} {' '.join(role_names)}")
+    pki.issue(
+        Repository(repository.root), keyring, progress=progress
+    )  # anew: the settings have one more recipient
+    return repository.node_file(fqdn)
+
+
+def remove(repository: Repository, name: str, progress: Callable[[str], None]) -> Path:
+    """Take a machine out of the model; the path its node file had. Nothing is committed.
+
+    Its certificates stay valid until they end: the secrets it could read have to be changed by a person.
+    Raises OperatorError E003 for an unknown machine.
+    """
+    names = repository.node_names()
+    fqdn = name if name in names else next((known for known in names if known.split(".")[0] == name), name)
+    if fqdn not in names:
+        raise OperatorError(f"no machine {name!r}", code="E003", hint=f"machines: {', '.join(names)}")
+    path = repository.node_file(fqdn)
+    path.unlink()
+    edit(members_file(repository), lambda document: leave(document["parameters"], fqdn))
+    edit(repository.root / SETTINGS_FILE, lambda document: document["recipients"]["machines"].pop(fqdn, None))
+    (repository.pki_dir / f"{fqdn}.yml").unlink(missing_ok=True)
+    progress(f"{fqdn} is out of the model")
+    return path
+
+
+def members_file(repository: Repository) -> Path:
+    return repository.cluster_dir / "underlay" / "members.yml"
+
+
+def edit(path: Path, change: Callable[[Any], object]) -> None:
+    """Change a YAML file in place; comments, order and quotes stay."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    document = yaml.load(path.read_text())
+    change(document)
+    text = StringIO()
+    yaml.dump(document, text)
+    write_atomically(path, text.getvalue())
+
+
+def _within(address: str, network: str) -> bool:
+    try:
+        return IPv4Address(address) in IPv4Network(network)
+    except ValueError:
+        return False

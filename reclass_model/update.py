@@ -1,0 +1,120 @@
+"""The vendored class library of a deployment repo: copying it in, and merging a newer one.
+
+Every repo has a *pristine* commit: what `init` or the last `update` wrote, untouched by a person. It is an ancestor of
+the branch and found by its trailer. `update` renders the new library on top of it and lets git merge the two, so an
+operator's edits survive and conflicts are git's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from reclass_model.errors import OperatorError
+from reclass_model.repository import SETTINGS_FILE, Repository, write_atomically
+
+LIBRARY = Path(__file__).parent / "library" / "classes" / "system"
+TRAILER = "Pristine-Library"
+
+
+@dataclass(frozen=True)
+class Updated:
+    """A merge of the library: from which version, to which, and the files that a person has to settle."""
+
+    before: str
+    after: str
+    conflicts: tuple[str, ...]
+
+
+@cache
+def library_version() -> str:
+    """The version of the library shipped here: the package's, and a digest of the content."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in LIBRARY.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(LIBRARY)}\0".encode() + path.read_bytes() + b"\0")
+    return f"{version('ostack-k8s')}+{digest.hexdigest()[:12]}"
+
+
+def vendor(root: Path) -> None:
+    """Put the library, verbatim, into a deployment repo's tree in place of the one that is there."""
+    target = root / "classes" / "system"
+    if target.exists():
+        shutil.rmtree(target)
+    shutil.copytree(LIBRARY, target)
+
+
+def pristine_message(subject: str) -> str:
+    """A commit message that marks the commit as pristine."""
+    return f"{subject}\n\n{TRAILER}: {library_version()}"
+
+
+def update(repository: Repository, progress: Callable[[str], None]) -> Updated:
+    """Merge the library shipped here into a deployment repo.
+
+    With conflicts the merge is left as git leaves it, for a person to settle and commit.
+    Raises OperatorError E007 for uncommitted changes, E008 when there is no pristine commit to start from.
+    """
+    from reclass_model.generate import Answers, files
+    from reclass_model.nodes import edit
+
+    before = repository.settings.library_version
+    if repository.is_dirty():
+        raise OperatorError(
+            "there are uncommitted changes",
+            code="E007",
+            hint="commit them (`git commit -a`), then update again",
+        )
+    base = _ask(repository, "log", "--topo-order", "-1", "--format=%H", f"--grep=^{TRAILER}: ")
+    if not base:
+        raise OperatorError(
+            "the commit that `init` made is not in this repo's history",
+            code="E008",
+            hint="fetch the whole history",
+        )
+    with tempfile.TemporaryDirectory(prefix="ostack-k8s-update-") as directory:
+        tree = Path(directory) / "pristine"
+        repository.git("worktree", "add", "--quiet", "--detach", str(tree), base)
+        try:
+            pristine = Repository(tree)
+            vendor(tree)
+            for name, text in files(Answers.of(pristine.settings.answers)).items():
+                if (tree / name).exists() or name.startswith("ci/"):
+                    write_atomically(tree / name, text, mode=_mode(tree / name, text))
+            edit(tree / SETTINGS_FILE, lambda document: document.update(library_version=library_version()))
+            head = pristine.commit(pristine_message(f"Library {library_version()}"), [tree])
+        finally:
+            repository.git("worktree", "remove", "--force", str(tree))
+    if head == base:
+        progress(f"the library is {before} already")
+        return Updated(before, before, ())
+    progress(f"merging library {library_version()} (was {before})")
+    return Updated(before, library_version(), _merge(repository, head))
+
+
+def _merge(repository: Repository, revision: str) -> tuple[str, ...]:
+    """Merge a commit; the files in conflict."""
+    try:
+        repository.git(
+            "merge", "--no-ff", "--quiet", "-m", f"Take library {library_version()}", revision,
+            environment=repository._author(),
+        )  # fmt: skip
+    except OperatorError:
+        conflicts = _ask(repository, "diff", "--name-only", "--diff-filter=U").splitlines()
+        if not conflicts:
+            raise
+        return tuple(conflicts)
+    return ()
+
+
+def _mode(path: Path, text: str) -> int:
+    return 0o755 if text.startswith("#!") else 0o644
+
+
+def _ask(repository: Repository, *arguments: str) -> str:
+    return repository.git(*arguments).decode().strip()
