@@ -20,7 +20,9 @@ def add(invocation: Invocation, name: str, roles: tuple[str, ...], address: str 
     """Write a machine's file, its keys, and the member lists it belongs to."""
     from reclass_model import nodes
 
-    path = invocation.repository.relative(nodes.add(invocation.repository, name, roles, address))
+    path = invocation.repository.relative(
+        nodes.add(invocation.repository, name, roles, address, None, invocation.progress)
+    )
     invocation.show({"path": path}, lambda: click.echo(f"Wrote {path}; look at `git diff`, then commit."))
 
 
@@ -30,5 +32,5 @@ def remove(invocation: Invocation, name: str) -> None:
     """Take a machine out of the model and of every member list."""
     from reclass_model import nodes
 
-    path = invocation.repository.relative(nodes.remove(invocation.repository, name))
+    path = invocation.repository.relative(nodes.remove(invocation.repository, name, invocation.progress))
     invocation.show({"path": path}, lambda: click.echo(f"Removed {path}; look at `git diff`, then commit."))

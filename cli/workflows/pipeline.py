@@ -1,0 +1,118 @@
+"""Everything of a change that comes before a person decides: validate → plan → build → push → update.
+
+Run by the config machine's git hook on a push, and by hand. The first stage that refuses ends it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reclass_model.errors import OperatorError
+
+if TYPE_CHECKING:
+    from reclass_model.repository import Repository
+
+MODEL = Path("/srv/ostack-k8s/model")  # the Salt master's copy of the model
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage and how it ended."""
+
+    name: str
+    result: str  # done | refused | skipped
+    seconds: float
+    detail: str
+    error: OperatorError | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """What the pipeline works on: a commit, its tree, and the repository that has it."""
+
+    repository: Repository
+    revision: str
+    tree: Repository
+    progress: Callable[[str], None]
+
+
+def run_pipeline(repository: Repository, revision: str, progress: Callable[[str], None]) -> Iterator[Stage]:
+    """Run the stages in order, giving each as it ends; nothing follows a refused one."""
+    sha = repository.resolve(revision)
+    with repository.at(sha) as tree:
+        change = Change(repository, sha, tree, progress)
+        for name, run in STAGES:
+            started = time.monotonic()
+            try:
+                detail = run(change)
+                error = None
+            except OperatorError as refusal:
+                detail, error = str(refusal), refusal
+            stage = Stage(
+                name, "refused" if error else "done", round(time.monotonic() - started, 3), detail, error
+            )
+            yield stage
+            if error:
+                return
+
+
+def _validate(change: Change) -> str:
+    from reclass_model.validation import validate
+
+    report = validate(change.tree)
+    if report.errors:
+        raise OperatorError("the model is not valid", problems=report.errors)
+    return f"{len(change.tree.node_names())} machine(s), {len(report.warnings)} warning(s)"
+
+
+def _plan(change: Change) -> str:
+    from cli.workflows.revisions import deployed_revision, plan_revisions
+
+    plan = plan_revisions(change.repository, deployed_revision(change.repository), change.revision)
+    return f"{plan.digest}: {len(plan.images)} image(s), {len(plan.steps)} step(s), impact {plan.impact}"
+
+
+def _build(change: Change) -> str:
+    return _make_images(change, push=False)
+
+
+def _push(change: Change) -> str:
+    return _make_images(change, push=True)
+
+
+def _make_images(change: Change, push: bool) -> str:
+    from cli.workflows.images import build_images
+
+    result = build_images(change.tree, (), push, change.progress)
+    return f"{len(result.built)} built, {len(result.baked)} baked, {len(result.reused)} reused"
+
+
+def _update(change: Change) -> str:
+    """Bring the Salt master's copy to the commit; a machine without one has nothing to update."""
+    if not (MODEL / ".git").exists():
+        return f"nothing to update: no {MODEL} on this machine"
+    git = ["git", "-C", str(MODEL)]
+    if change.repository.root != MODEL:
+        _run([*git, "fetch", "--quiet", str(change.repository.root), change.revision])
+    _run([*git, "checkout", "--quiet", "--force", "--detach", change.revision])
+    return f"{MODEL} is at {change.revision[:12]}"
+
+
+def _run(call: list[str]) -> None:
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OperatorError(f"{' '.join(call)}: {done.stderr.strip()}", code="E005")
+
+
+STAGES: tuple[tuple[str, Callable[[Change], str]], ...] = (
+    ("validate", _validate),
+    ("plan", _plan),
+    ("build", _build),
+    ("push", _push),
+    ("update", _update),
+)
