@@ -61,8 +61,8 @@ class Certificate:
 def issue(
     repository: Repository,
     keyring: Keyring,
-    *,
     progress: Callable[[str], None] = lambda line: None,
+    *,
     renew: Callable[[str, str], bool] = lambda node, name: False,
     now: datetime | None = None,
 ) -> list[Path]:
@@ -91,8 +91,8 @@ def rotate(
     repository: Repository,
     keyring: Keyring,
     names: Iterable[str] = (),
-    *,
     progress: Callable[[str], None] = lambda line: None,
+    *,
     now: datetime | None = None,
 ) -> list[Path]:
     """Issue certificates anew with new keys: all, or those named by "machine", "certificate" or "machine/certificate".
@@ -111,7 +111,7 @@ def rotate(
     return issue(
         repository,
         keyring,
-        progress=progress,
+        progress,
         now=now,
         renew=lambda node, name: not wanted or not wanted.isdisjoint((node, name, f"{node}/{name}")),
     )

@@ -217,12 +217,12 @@ class Repository:
                 message,
                 "--",
                 *names,
-                environment=self._author(),
+                environment=self.author(),
             )
         return self.head()
 
-    def _author(self) -> dict[str, str]:
-        """A neutral author where git knows none."""
+    def author(self) -> dict[str, str]:
+        """What git's environment needs for a commit: a neutral author where git knows none."""
         try:
             self.git("var", "GIT_COMMITTER_IDENT")
         except OperatorError:

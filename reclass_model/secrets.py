@@ -125,18 +125,18 @@ def _read_identity(path: Path) -> Any:
         ) from None
 
 
-def identity_places(repository: Repository) -> list[Path]:
+def identity_places(cluster_name: str, checkout: str | None = None) -> list[Path]:
     """Where an identity is looked for, first found wins.
 
-    The variables OSTACK_K8S_IDENTITY (a file) and OSTACK_K8S_IDENTITY_DIR, the repo's `git config ostack-k8s.identity`
-    (both a directory with operator.age), the operator's own directory, and the place on machines.
+    The variables OSTACK_K8S_IDENTITY (a file) and OSTACK_K8S_IDENTITY_DIR, the checkout's own directory
+    (`git config ostack-k8s.identity`; both hold operator.age), the operator's own directory, and the place on machines.
     """
     environment = os.environ
     configuration = Path(environment.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     directories = [
         environment.get("OSTACK_K8S_IDENTITY_DIR"),
-        repository.git_setting("ostack-k8s.identity"),
-        configuration / "ostack-k8s" / repository.settings.cluster_name,
+        checkout,
+        configuration / "ostack-k8s" / cluster_name,
     ]
     file = environment.get("OSTACK_K8S_IDENTITY")
     return [
@@ -158,7 +158,9 @@ class Keyring:
     @classmethod
     def find(cls, repository: Repository) -> Keyring:
         """The identity of this operator or machine. Raises OperatorError E401 naming every place looked at."""
-        places = identity_places(repository)
+        places = identity_places(
+            repository.settings.cluster_name, repository.git_setting("ostack-k8s.identity")
+        )
         for path in places:
             if path.is_file():
                 return cls(path)
