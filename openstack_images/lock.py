@@ -1,0 +1,155 @@
+"""The exact package versions of every image: `images.lock.yml` of a deployment repo, and how it is made.
+
+The lock says, for each image name and suite, which versions its layer installs over the layer below. It is committed, so an image is
+the same set of packages for everybody, and its tag is known without asking a mirror. A build needs it; a plan does not.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from openstack_images.definition import BakedImage, PackageImage
+from openstack_images.package import Builder
+from reclass_model.errors import OperatorError, Problem
+
+LOCK_COMMAND = "ostack-k8s images lock"
+_HEADER = (
+    f"# The exact package versions of every image, written by `{LOCK_COMMAND}`. Commit it; do not edit it.\n"
+)
+
+
+@dataclass(frozen=True)
+class Lock:
+    """Image name → suite → package → version."""
+
+    images: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
+
+    def versions(self, name: str, suite: str) -> Mapping[str, str] | None:
+        return self.images.get(name, {}).get(suite)
+
+    @classmethod
+    def read(cls, path: Path) -> Lock:
+        """The lock in that file; an empty one when there is no file. OperatorError E504 when it cannot be read."""
+        import yaml
+
+        try:
+            content: Any = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        except FileNotFoundError:
+            return cls()
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else None
+            raise OperatorError(
+                f"not YAML: {error.problem}",
+                code="E504",
+                file=str(path),
+                line=line,
+                hint=f"run `{LOCK_COMMAND}`",
+            ) from None
+        images = content.get("images") if isinstance(content, dict) else None
+        if not isinstance(images, dict) or not all(isinstance(suites, dict) for suites in images.values()):
+            raise OperatorError(
+                "not a lock of images", code="E504", file=str(path), hint=f"run `{LOCK_COMMAND}`"
+            )
+        return cls(images)
+
+    def write(self, path: Path) -> None:
+        """Replace the file in one step."""
+        import yaml
+
+        plain = {
+            name: {suite: dict(packages) for suite, packages in suites.items()}
+            for name, suites in self.images.items()
+        }
+        text = _HEADER + yaml.safe_dump({"images": plain}, sort_keys=True, default_flow_style=False)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(text)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+
+def lock(
+    images_by_release: Mapping[str, Mapping[str, BakedImage]],
+    builder: Builder,
+    progress: Callable[[str], None],
+) -> Lock:
+    """Ask the mirror which versions these images would get today. Makes the suites' smallest systems on the builder as it goes.
+
+    OperatorError E505 when a package is not of the version that the model expects, E51x when the builder or the mirror fails.
+    """
+    wanted = [image.package for images in images_by_release.values() for image in images.values()]
+    locked: dict[str, dict[str, Mapping[str, str]]] = {}
+    for same_suite in _grouped(wanted, lambda image: image.suite).values():
+        root = same_suite[0].chain[0]
+        progress(f"{root}: making the smallest system of the suite")
+        identity = builder.import_root(root)
+        versions = builder.installed(identity)
+        locked.setdefault(root.name, {})[root.suite] = versions
+        builder.tag(identity, replace(root, locked=versions))
+        for group in _grouped(same_suite, lambda image: image.sources).values():
+            layers = list({layer.name: layer for image in group for layer in image.chain[1:]}.values())
+            progress(f"{root.suite}: resolving the packages of {', '.join(layer.name for layer in layers)}")
+            for name, closure in builder.resolve(identity, layers).items():
+                locked.setdefault(name, {})[root.suite] = closure
+    found = Lock(locked)
+    _check_versions(wanted, lambda layer: found.versions(layer.name, layer.suite))
+    return found
+
+
+def require_locked(images: Iterable[BakedImage]) -> None:
+    """Refuse to build what is not locked (E506), or is locked to a version that the model does not allow (E505)."""
+    packages = [image.package for image in images]
+    unlocked = {str(layer) for package in packages for layer in package.chain if layer.locked is None}
+    if unlocked:
+        raise OperatorError(
+            f"package versions are not locked: {', '.join(sorted(unlocked))}",
+            code="E506",
+            hint=f"run `{LOCK_COMMAND}`, commit images.lock.yml",
+        )
+    _check_versions(packages, lambda layer: layer.locked)
+
+
+def _check_versions(
+    images: Iterable[PackageImage], locked: Callable[[PackageImage], Mapping[str, str] | None]
+) -> None:
+    problems: dict[Problem, None] = {}
+    for image in images:
+        installed: dict[str, str] = {}
+        for layer in image.chain:
+            installed.update(locked(layer) or {})
+            problems.update(dict.fromkeys(_unexpected(layer, installed)))
+    if problems:
+        raise OperatorError.of(*problems)
+
+
+def _unexpected(layer: PackageImage, installed: Mapping[str, str]) -> list[Problem]:
+    return [
+        Problem(
+            "E505",
+            f"{layer}: package {package.name} is {installed.get(package.name, 'not installed')}, expected {package.version}…",
+            hint="the suite carries another upstream version: correct the release's suite or the expected version",
+        )
+        for package in layer.packages
+        if package.version and not installed.get(package.name, "").startswith(package.version)
+    ]
+
+
+_Key = TypeVar("_Key")
+
+
+def _grouped(
+    images: Iterable[PackageImage], key: Callable[[PackageImage], _Key]
+) -> dict[_Key, list[PackageImage]]:
+    groups: dict[_Key, list[PackageImage]] = {}
+    for image in images:
+        groups.setdefault(key(image), []).append(image)
+    return groups
