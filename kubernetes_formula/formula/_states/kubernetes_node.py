@@ -1,0 +1,65 @@
+"""Labels and taints of a Node, set by the master: a kubelet may not choose its own.
+
+A machine that has not joined yet is no error: it gets them with the next run. The machine that runs this state
+(`joins` true) is waited for.
+"""
+
+import json
+import time
+
+OURS = "ostack-k8s.io/"
+
+
+def reconciled(name, labels, taints=None, joins=False, timeout=120, kubeconfig="/etc/kubernetes/admin.kubeconfig"):
+    """Give the Node `name` these labels (others under ostack-k8s.io/ go) and taints ({key: {value, effect}})."""
+    ret = {"name": name, "result": True, "changes": {}, "comment": "labels and taints are as wanted"}
+    node = _wait(kubeconfig, name, timeout if joins and not __opts__["test"] else 0)
+    if node is None:
+        if not joins:
+            return {**ret, "comment": f"{name} has not joined: it gets its labels when it has"}
+        if not __opts__["test"]:
+            return {**ret, "result": False, "comment": f"{name} has not joined after {timeout} s: see `journalctl -u kubelet`"}
+        return {**ret, "result": None, "changes": {"labels": labels}, "comment": "would be labelled when it has joined"}
+    patch, changes = _difference(node, labels, taints or {})
+    if not patch:
+        return ret
+    if __opts__["test"]:
+        return {**ret, "result": None, "changes": changes, "comment": "would be changed"}
+    done = _kubectl(kubeconfig, "patch", "node", name, "--type=merge", "-p", json.dumps(patch))
+    if done["retcode"] != 0:
+        return {**ret, "result": False, "comment": done["stderr"]}
+    return {**ret, "changes": changes, "comment": "changed"}
+
+
+def _difference(node, labels, taints):
+    have = node["metadata"].get("labels", {})
+    change = {key: value for key, value in labels.items() if have.get(key) != value}
+    change.update({key: None for key in have if key.startswith(OURS) and key not in labels})
+    ours = [{"key": key, **{k: v for k, v in taint.items() if v is not None}} for key, taint in sorted(taints.items())]
+    current = node["spec"].get("taints", [])
+    mine = sorted((t for t in current if t["key"].startswith(OURS) or t["key"] in taints), key=lambda taint: taint["key"])
+    patch, changes = {}, {}
+    if change:
+        patch["metadata"] = {"labels": change}
+        changes["labels"] = {"old": {key: have.get(key) for key in change}, "new": change}
+    if mine != ours:
+        patch["spec"] = {"taints": [taint for taint in current if taint not in mine] + ours}
+        changes["taints"] = {"old": mine, "new": ours}
+    return patch, changes
+
+
+def _wait(kubeconfig, name, timeout):
+    """The Node, or None when it is not there after `timeout` seconds."""
+    end = time.monotonic() + timeout
+    while True:
+        got = _kubectl(kubeconfig, "get", "node", name, "-o", "json")
+        if got["retcode"] == 0:
+            return json.loads(got["stdout"])
+        if time.monotonic() >= end:
+            return None
+        time.sleep(1)
+
+
+def _kubectl(kubeconfig, *arguments):
+    command = ["kubectl", "--kubeconfig", kubeconfig, *arguments]
+    return __salt__["cmd.run_all"](command, python_shell=False, ignore_retcode=True)

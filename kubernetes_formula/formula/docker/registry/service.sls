@@ -1,0 +1,5 @@
+docker-registry:
+  service.running:
+    - enable: true
+    - watch:
+      - file: /etc/docker/registry/*

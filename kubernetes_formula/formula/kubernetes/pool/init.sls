@@ -1,0 +1,6 @@
+# kubernetes.pool: a machine that runs pods.
+include:
+  - kubernetes.authority
+  - kubernetes.pool.directory
+  - kubernetes.pool.kubelet
+  - kubernetes.pool.proxy

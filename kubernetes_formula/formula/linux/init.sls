@@ -1,0 +1,5 @@
+# linux: packages, host names, kernel modules and settings that the other formulas stand on.
+include:
+  - linux.package
+  - linux.network
+  - linux.kernel
