@@ -35,11 +35,7 @@ class Artifact:
 
 def wanted(recipe: Mapping[str, Any]) -> list[Wanted]:
     """The artifacts of a pillar's `bundle`, in its order; nulls are skipped. E701 when there is none or one is incomplete."""
-    entries = {
-        name: entry
-        for name, entry in (recipe.get("artifact") or {}).items()
-        if entry is not None
-    }
+    entries = {name: entry for name, entry in (recipe.get("artifact") or {}).items() if entry is not None}
     if not entries:
         raise OperatorError(
             "the model names no artifacts (bundle:artifact is empty)",
@@ -49,9 +45,7 @@ def wanted(recipe: Mapping[str, Any]) -> list[Wanted]:
     for name, entry in entries.items():
         for key in ("version", "path"):
             if not entry.get(key):
-                raise OperatorError(
-                    f"bundle:artifact:{name}:{key} is not set", code="E701"
-                )
+                raise OperatorError(f"bundle:artifact:{name}:{key} is not set", code="E701")
     return [
         Wanted(
             name,

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,9 +44,7 @@ def build(
 
     Raises OperatorError E701…E707. Can be interrupted and run again.
     """
-    maker: Maker = (
-        Source() if source else Upstream(recipe.get("upstream") or "https://")
-    )
+    maker: Maker = Source() if source else Upstream(recipe.get("upstream") or "https://")
     entries = wanted(recipe)
     for entry in entries:
         maker.check(entry)
@@ -74,22 +73,14 @@ def _fill(
     artifacts = []
     for number, entry in enumerate(entries, 1):
         say(f"{entry.name} {entry.version} ({number} of {len(entries)})")
-        cached = cache.obtain(
-            maker.inputs(entry), lambda work, entry=entry: maker.make(entry, work, say)
-        )  # type: ignore[misc]
+        cached = cache.obtain(maker.inputs(entry), partial(maker.make, entry, progress=say))
         target = directory / entry.path
         _place(cached.path, cached.sha256, target)
-        artifact = Artifact(
-            entry.name, entry.version, entry.path, cached.sha256, target.stat().st_size
-        )
+        artifact = Artifact(entry.name, entry.version, entry.path, cached.sha256, target.stat().st_size)
         artifacts.append(artifact)
         write_sums(directory, [artifact])
-        say(
-            f"{entry.name} {'reused' if cached.reused else 'made'}, {artifact.bytes / 1e6:.1f} MB"
-        )
-    contents = json.dumps(
-        {"artifacts": [asdict(artifact) for artifact in artifacts]}, indent=2
-    )
+        say(f"{entry.name} {'reused' if cached.reused else 'made'}, {artifact.bytes / 1e6:.1f} MB")
+    contents = json.dumps({"artifacts": [asdict(artifact) for artifact in artifacts]}, indent=2)
     write_atomically(directory / CONTENTS, contents + "\n")
     return artifacts
 

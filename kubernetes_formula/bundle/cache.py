@@ -42,9 +42,7 @@ class Cache:
 
     def obtain(self, inputs: Mapping[str, Any], make: Callable[[Path], Path]) -> Entry:
         """The file for these inputs; `make` is given an empty folder to work in and returns the file it made there."""
-        key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[
-            :20
-        ]
+        key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:20]
         folder = self.root / key
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "lock").open("w") as lock:

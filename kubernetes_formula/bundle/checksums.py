@@ -24,12 +24,8 @@ HEADER = """\
 
 def write_sums(directory: Path, artifacts: Sequence[Artifact]) -> None:
     """Enter artifacts in the bundle's SHA256SUMS; the lines of other files stay."""
-    sums = read_sums(directory) | {
-        artifact.path: artifact.sha256 for artifact in artifacts
-    }
-    write_atomically(
-        directory / SUMS, "".join(f"{sums[path]}  {path}\n" for path in sorted(sums))
-    )
+    sums = read_sums(directory) | {artifact.path: artifact.sha256 for artifact in artifacts}
+    write_atomically(directory / SUMS, "".join(f"{sums[path]}  {path}\n" for path in sorted(sums)))
 
 
 def read_sums(directory: Path) -> dict[str, str]:
@@ -38,9 +34,7 @@ def read_sums(directory: Path) -> dict[str, str]:
         lines = (directory / SUMS).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return {}
-    return {
-        path: sha256 for sha256, _, path in (line.partition("  ") for line in lines)
-    }
+    return {path: sha256 for sha256, _, path in (line.partition("  ") for line in lines)}
 
 
 def verify(directory: Path, expected: Mapping[str, Any]) -> list[Problem]:
@@ -54,10 +48,7 @@ def inspect(directory: Path, recipe: Mapping[str, Any]) -> list[Artifact]:
 
     The model's own checksums are left aside: this is what `record` is given.
     """
-    entries = [
-        Wanted(entry.name, entry.version, entry.path, entry.image, None)
-        for entry in wanted(recipe)
-    ]
+    entries = [Wanted(entry.name, entry.version, entry.path, entry.image, None) for entry in wanted(recipe)]
     artifacts, problems = _survey(directory, entries, recorded=False)
     if problems:
         raise OperatorError.of(*problems)
@@ -71,9 +62,7 @@ def record(repository: Repository, artifacts: Sequence[Artifact]) -> Path:
         for artifact in sorted(artifacts, key=lambda item: item.name)
     }
     target = repository.cluster_dir / RECORDED
-    text = yaml.safe_dump(
-        {"parameters": {"bundle": {"artifact": sums}}}, sort_keys=False
-    )
+    text = yaml.safe_dump({"parameters": {"bundle": {"artifact": sums}}}, sort_keys=False)
     write_atomically(target, HEADER + text)
     return target
 
@@ -88,20 +77,12 @@ def _survey(
         path = directory / entry.path
         pillar = f"bundle:artifact:{entry.name}"
         if not path.is_file():
-            problems.append(
-                Problem("E708", f"{path} is missing", path=pillar, hint=REBUILD)
-            )
+            problems.append(Problem("E708", f"{path} is missing", path=pillar, hint=REBUILD))
             continue
         found = sha256_of(path)
-        artifacts.append(
-            Artifact(entry.name, entry.version, entry.path, found, path.stat().st_size)
-        )
+        artifacts.append(Artifact(entry.name, entry.version, entry.path, found, path.stat().st_size))
         if sums.get(entry.path) != found:
-            said = (
-                f"{SUMS} says {sums[entry.path]}"
-                if entry.path in sums
-                else f"{SUMS} does not name it"
-            )
+            said = f"{SUMS} says {sums[entry.path]}" if entry.path in sums else f"{SUMS} does not name it"
             problems.append(
                 Problem(
                     "E709",

@@ -18,9 +18,7 @@ def digest(content: bytes) -> str:
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
-def write(
-    target: Path, name: str, files: Mapping[str, Path], entrypoint: str, user: str
-) -> None:
+def write(target: Path, name: str, files: Mapping[str, Path], entrypoint: str, user: str) -> None:
     """An image of one layer that holds `files` (name at the root → executable) and runs `entrypoint` as `user`."""
     layer = _tar({file: path.read_bytes() for file, path in files.items()}, mode=0o755)
     config = _json(
@@ -43,9 +41,7 @@ def write(
     archive(target, name, MANIFEST, manifest, [config, layer])
 
 
-def archive(
-    target: Path, name: str, media_type: str, manifest: bytes, blobs: list[bytes]
-) -> None:
+def archive(target: Path, name: str, media_type: str, manifest: bytes, blobs: list[bytes]) -> None:
     """An OCI archive of the image with this manifest, its configuration and its layers."""
     annotations = {
         "io.containerd.image.name": name,

@@ -51,9 +51,7 @@ class Source:
 
     def __init__(self) -> None:
         """Raises OperatorError E702 when Go is missing or too old."""
-        self._sources: dict[str, Any] = yaml.safe_load(
-            (HERE / "sources.yml").read_text(encoding="utf-8")
-        )
+        self._sources: dict[str, Any] = yaml.safe_load((HERE / "sources.yml").read_text(encoding="utf-8"))
         self.compiler = _go_version(self._sources["go"])
 
     def check(self, wanted: Wanted) -> None:
@@ -61,9 +59,7 @@ class Source:
         recipe = self._recipe(wanted)
         self._module(recipe, wanted)
         if recipe.form == "image" and wanted.image is None:
-            raise OperatorError(
-                f"bundle:artifact:{wanted.name}:image is not set", code="E701"
-            )
+            raise OperatorError(f"bundle:artifact:{wanted.name}:image is not set", code="E701")
         if recipe.cgo is not None:
             _library_version(wanted.name, recipe.cgo)
 
@@ -76,13 +72,8 @@ class Source:
             "compiler": self.compiler,
             "recipe": vars(recipe),
             "artifact": [wanted.name, wanted.version, wanted.image],
-            "module": {
-                path.name: path.read_text(encoding="utf-8")
-                for path in sorted(module.iterdir())
-            },
-            "library": None
-            if recipe.cgo is None
-            else _library_version(wanted.name, recipe.cgo),
+            "module": {path.name: path.read_text(encoding="utf-8") for path in sorted(module.iterdir())},
+            "library": None if recipe.cgo is None else _library_version(wanted.name, recipe.cgo),
         }
 
     def make(self, wanted: Wanted, work: Path, progress: Progress) -> Path:
@@ -156,9 +147,7 @@ class Source:
         progress: Progress,
     ) -> None:
         major, minor = wanted.version.split(".")[:2]
-        flags = "-s -w " + recipe.ldflags.format(
-            version=wanted.version, major=major, minor=minor
-        )
+        flags = "-s -w " + recipe.ldflags.format(version=wanted.version, major=major, minor=minor)
         tags = []
         if recipe.cgo is not None:
             flags += " -extldflags -static"
@@ -173,12 +162,8 @@ class Source:
             *tags,
         ]
         command += ["-ldflags", flags, "-o", str(target), package]
-        environment = self._environment | {
-            "CGO_ENABLED": "0" if recipe.cgo is None else "1"
-        }
-        _run_go(
-            command, self._module(recipe, wanted), environment, target.name, progress
-        )
+        environment = self._environment | {"CGO_ENABLED": "0" if recipe.cgo is None else "1"}
+        _run_go(command, self._module(recipe, wanted), environment, target.name, progress)
 
 
 def _run_go(
@@ -192,9 +177,7 @@ def _run_go(
     words: list[str] = []
     packages = 0
     told = time.monotonic()
-    with subprocess.Popen(
-        command, cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
             for line in process.stderr:
@@ -220,17 +203,11 @@ def _go_version(needed: str) -> str:
     """`go version`. Raises OperatorError E702 when there is no Go or it is older than `needed`."""
     hint = f"install Go {needed} or newer (https://go.dev/dl/) and put it on PATH, or build without --from-source"
     try:
-        text = subprocess.run(
-            ["go", "version"], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        text = subprocess.run(["go", "version"], capture_output=True, text=True, check=True).stdout.strip()
     except FileNotFoundError:
-        raise OperatorError(
-            "there is no Go on this machine", code="E702", hint=hint
-        ) from None
+        raise OperatorError("there is no Go on this machine", code="E702", hint=hint) from None
     found = re.search(r"go(\d+)\.(\d+)", text)
-    if found is None or tuple(map(int, found.groups())) < tuple(
-        map(int, needed.split("."))
-    ):
+    if found is None or tuple(map(int, found.groups())) < tuple(map(int, needed.split("."))):
         raise OperatorError(f"this Go is too old: {text}", code="E702", hint=hint)
     return text
 
@@ -243,11 +220,7 @@ def _library_version(name: str, cgo: Mapping[str, str]) -> str:
         ["cc", "--version"],
     ):
         found = shutil.which(command[0])
-        result = (
-            subprocess.run(command, check=False, capture_output=True, text=True)
-            if found
-            else None
-        )
+        result = subprocess.run(command, check=False, capture_output=True, text=True) if found else None
         if result is None or result.returncode != 0:
             raise OperatorError(
                 f"{name} is built with C and {cgo['library']}, which this machine lacks",

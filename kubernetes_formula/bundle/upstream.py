@@ -63,9 +63,7 @@ class Upstream:
             ) from None
         found = sha256_of(target)
         if wanted.sha256 is None:
-            progress(
-                f"{wanted.name}: the model has no checksum to hold it against; sha256 {found}"
-            )
+            progress(f"{wanted.name}: the model has no checksum to hold it against; sha256 {found}")
         elif wanted.sha256 != found:
             raise OperatorError(
                 f"{self.prefix}{wanted.image or wanted.path} has sha256 {found}, the model says {wanted.sha256}",
@@ -94,8 +92,7 @@ class Upstream:
                 (
                     entry["digest"]
                     for entry in content["manifests"]
-                    if (entry["platform"]["os"], entry["platform"]["architecture"])
-                    == ("linux", "amd64")
+                    if (entry["platform"]["os"], entry["platform"]["architecture"]) == ("linux", "amd64")
                 ),
                 None,
             )
