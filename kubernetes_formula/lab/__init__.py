@@ -1,1 +1,111 @@
-"""The lab: the machines of a deployment repo as systemd containers, deployed as production is."""
+"""The lab: the machines of a deployment repo as systemd containers, deployed as production is.
+
+`up` derives a repo of its own from the given one, starts a container per machine, applies the states in each and
+runs the overlay's actions it is given. `down` leaves nothing but the cached node image.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubernetes_formula.lab import engine as engines
+from kubernetes_formula.lab import machines
+from kubernetes_formula.lab.machines import FAULTS, Machine
+from kubernetes_formula.lab.place import Place
+from kubernetes_formula.lab.session import Action, Session
+from reclass_model.repository import Repository
+
+__all__ = ["FAULTS", "Action", "LabState", "Machine", "down", "execute", "fault", "status", "up"]
+
+#: What a container cannot be, for the reader of a lab's result.
+DIFFERENCES = (
+    "kernel modules are the host's; none is loaded",
+    "kubelets run without limits on swap and with cgroups of the host's tree (class system.lab)",
+    "new passwords, keys and CAs; the network reaches this host only",
+)
+
+
+@dataclass(frozen=True)
+class LabState:
+    """A lab as it is now."""
+
+    nodes: tuple[Machine, ...]
+    kubeconfig: Path
+    model: Path  #: the derived repo: `ostack-k8s -C MODEL …` works on the lab
+
+
+def up(
+    repository: Repository,
+    *,
+    only: Collection[str] = (),
+    docker_host: str | None = None,
+    start_docker: bool = False,
+    bundle: Path | None = None,
+    rehearse: bool = False,
+    overlay: Sequence[Action] = (),
+    progress: Callable[[str], None],
+) -> LabState:
+    """Bring the lab of `repository` up, or go on where an earlier try stopped.
+
+    `only`: role names (kube_master …); `bundle`: a filled bundle (None: built from source into the cache);
+    `rehearse`: also run the states in test mode before and once more after, and demand that both agree;
+    `overlay`: what follows the machines, given the derived repo.
+    Raises OperatorError E60x (engine, image, machines), E61x (states, model), and what the overlay raises.
+    """
+    place = _place(repository)
+    if start_docker and docker_host is None:
+        engines.start(place, progress)
+    session = Session(
+        repository, place, engines.connect(place, docker_host), progress, only, bundle, rehearse
+    )
+    session.bring_up(overlay)
+    return status(repository, docker_host=docker_host)
+
+
+def down(repository: Repository, *, docker_host: str | None = None) -> None:
+    """Remove containers, volumes, network, derived repo and identities; stop the Docker daemon `up` started."""
+    place = _place(repository)
+    machines.remove(engines.connect(place, docker_host), place)
+    shutil.rmtree(place.root, ignore_errors=True)
+    engines.stop(place)
+
+
+def status(repository: Repository, *, docker_host: str | None = None) -> LabState:
+    """The lab's machines and where its files are; no machines when it is down."""
+    place = _place(repository)
+    engine = engines.connect(place, docker_host)
+    found = tuple(
+        machines.observe(container, place) for container in machines.containers(engine, place.cluster)
+    )
+    return LabState(found, place.kubeconfig, place.model)
+
+
+def execute(
+    repository: Repository, node: str, command: Sequence[str], *, docker_host: str | None = None
+) -> int:
+    """Run a command in a machine with this process's input and output; its exit code."""
+    place = _place(repository)
+    engine = engines.connect(place, docker_host)
+    container = machines.find(engine, place.cluster, node)
+    terminal = ["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else []
+    client = ["docker", "--host", engines.url(engine), "exec", "--interactive", *terminal]
+    return subprocess.run([*client, str(container.name), *command], check=False).returncode
+
+
+def fault(kind: str, repository: Repository, node: str, *, docker_host: str | None = None) -> Machine:
+    """Do one of FAULTS to a machine; the machine afterwards."""
+    place = _place(repository)
+    engine = engines.connect(place, docker_host)
+    container = machines.find(engine, place.cluster, node)
+    machines.inflict(engine, place, kind, container)
+    container.reload()
+    return machines.observe(container, place)
+
+
+def _place(repository: Repository) -> Place:
+    return Place(repository.settings.cluster_name)

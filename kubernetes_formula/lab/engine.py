@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import docker
 
 START_SECONDS = 30
+ANSWER_SECONDS = 3600  #: the longest silence of one request: applying states says nothing until its end
 
 
 def connect(place: Place, docker_host: str | None = None) -> docker.DockerClient:
@@ -34,7 +35,11 @@ def connect(place: Place, docker_host: str | None = None) -> docker.DockerClient
     if docker_host is None and _own_pid(place.docker) is not None:
         docker_host = _socket(place.docker)
     try:
-        client = docker.DockerClient(base_url=docker_host, timeout=120) if docker_host else docker.from_env(timeout=120)
+        client = (
+            docker.DockerClient(base_url=docker_host, timeout=ANSWER_SECONDS)
+            if docker_host
+            else docker.from_env(timeout=ANSWER_SECONDS)
+        )
         client.ping()
     except (docker.errors.DockerException, OSError) as error:
         tried = docker_host or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
@@ -42,7 +47,8 @@ def connect(place: Place, docker_host: str | None = None) -> docker.DockerClient
         raise OperatorError(
             f"no Docker answers on {tried} ({_reason(error)})",
             code="E601",
-            hint="start it, or let the lab run one of its own: --start-docker" if installed
+            hint="start it, or let the lab run one of its own: --start-docker"
+            if installed
             else "apt-get install docker.io, then start it or use --start-docker",
         ) from error
     return client
@@ -55,9 +61,9 @@ def start(place: Place, progress: Callable[[str], None]) -> None:
     """
     try:
         connect(place)
-    except OperatorError as nothing_answers:
+    except OperatorError:
         if shutil.which("dockerd") is None:
-            raise nothing_answers
+            raise
     else:
         return
     folder = place.docker
@@ -66,9 +72,21 @@ def start(place: Place, progress: Callable[[str], None]) -> None:
     log = folder / "dockerd.log"
     with log.open("ab") as output:
         subprocess.Popen(
-            ["dockerd", "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec"),
-             "--host", _socket(folder), "--pidfile", str(folder / "pid")],
-            stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True,
+            [
+                "dockerd",
+                "--data-root",
+                str(folder / "data"),
+                "--exec-root",
+                str(folder / "exec"),
+                "--host",
+                _socket(folder),
+                "--pidfile",
+                str(folder / "pid"),
+            ],
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
@@ -79,7 +97,10 @@ def start(place: Place, progress: Callable[[str], None]) -> None:
         except OperatorError:
             continue
     raise OperatorError(
-        f"dockerd did not answer within {START_SECONDS} s", code="E602", file=str(log), hint="its log says why",
+        f"dockerd did not answer within {START_SECONDS} s",
+        code="E602",
+        file=str(log),
+        hint="its log says why",
     )
 
 
@@ -97,11 +118,14 @@ def stop(place: Place) -> bool:
 
 def socket_path(client: docker.DockerClient) -> Path | None:
     """The engine's Unix socket on this machine, or None when the engine is reached otherwise."""
-    url = str(client.api.base_url)
-    if url.startswith("http+docker://"):
-        path = getattr(client.api._custom_adapter, "socket_path", None)
-        return Path(path) if path else None
-    return None
+    address = url(client)
+    return Path(address.removeprefix("unix://")) if address.startswith("unix://") else None
+
+
+def url(client: docker.DockerClient) -> str:
+    """The engine's address, as `docker --host` takes it."""
+    socket = getattr(client.api._custom_adapter, "socket_path", None)
+    return f"unix://{socket}" if socket else str(client.api.base_url)
 
 
 def _socket(folder: Path) -> str:

@@ -76,15 +76,23 @@ def _exists(engine: docker.DockerClient, reference: str) -> bool:
 
 def _build_base(engine: docker.DockerClient, recipe: dict[str, Any], reference: str) -> None:
     if shutil.which("mmdebstrap") is None:
-        raise OperatorError("mmdebstrap is not installed; the lab's machines are made with it", code="E603",
-                            hint="apt-get install mmdebstrap")
+        raise OperatorError(
+            "mmdebstrap is not installed; the lab's machines are made with it",
+            code="E603",
+            hint="apt-get install mmdebstrap",
+        )
     with tempfile.TemporaryDirectory(prefix="ostack-k8s-node-") as folder:
         tree, archive = Path(folder, "tree"), Path(folder, "base.tar")
         for name, content in recipe["files"].items():
             path = tree / name.lstrip("/")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
-        command = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(recipe['packages'])}"]
+        command = [
+            "mmdebstrap",
+            "--mode=root",
+            "--variant=minbase",
+            f"--include={','.join(recipe['packages'])}",
+        ]
         command += [f"--aptopt={option}" for option in recipe["apt"]]
         command += [f"--dpkgopt={option}" for option in recipe["dpkg"]]
         command += [f"--customize-hook=copy-in {path} /" for path in sorted(tree.iterdir())]
@@ -93,14 +101,21 @@ def _build_base(engine: docker.DockerClient, recipe: dict[str, Any], reference: 
         environment = os.environ | {"SOURCE_DATE_EPOCH": str(recipe["epoch"])}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         if done.returncode:
-            raise OperatorError(f"mmdebstrap ended with {done.returncode}:\n{_tail(done.stderr)}", code="E604",
-                                hint="to see it all, run: " + " ".join(f"'{word}'" for word in command))
+            raise OperatorError(
+                f"mmdebstrap ended with {done.returncode}:\n{_tail(done.stderr)}",
+                code="E604",
+                hint="to see it all, run: " + " ".join(f"'{word}'" for word in command),
+            )
         repository, _, tag = reference.partition(":")
         engine.api.import_image_from_file(str(archive), repository=repository, tag=tag)
 
 
 def _add_python(
-    engine: docker.DockerClient, steps: list[str], requirements: tuple[str, ...], base: str, reference: str,
+    engine: docker.DockerClient,
+    steps: list[str],
+    requirements: tuple[str, ...],
+    base: str,
+    reference: str,
 ) -> None:
     """Run the steps in a container of `base` and commit it; environment and mounts stay with the container."""
     import docker
@@ -113,8 +128,11 @@ def _add_python(
             command = step.format(requirements=" ".join(f"'{name}'" for name in requirements))
             code, output = container.exec_run(["sh", "-ec", command], environment=environment)
             if code:
-                raise OperatorError(f"`{command}` ended with {code}:\n{_tail(output.decode(errors='replace'))}",
-                                    code="E604", hint="can this machine reach its package index? try: pip download salt")
+                raise OperatorError(
+                    f"`{command}` ended with {code}:\n{_tail(output.decode(errors='replace'))}",
+                    code="E604",
+                    hint="can this machine reach its package index? try: pip download salt",
+                )
         repository, _, tag = reference.partition(":")
         container.commit(repository, tag, conf={"Cmd": ["/lib/systemd/systemd"]})
     finally:

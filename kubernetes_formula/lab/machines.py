@@ -1,0 +1,280 @@
+"""The machines of a model as containers: what each is made of, and making, watching, breaking and removing them.
+
+`blueprints` is pure (model → what to create); the rest talks to the engine. Containers are named
+`<cluster>-<short host name>` and carry the label `ostack-k8s.lab=<cluster>`, so that nothing but the engine has to
+remember what belongs to a lab.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kubernetes_formula.lab.place import Place
+from reclass_model.errors import OperatorError
+
+if TYPE_CHECKING:
+    import docker
+    from docker.models.containers import Container
+
+    from reclass_model.inventory import Node
+
+LAB = "ostack-k8s.lab"  #: label: the cluster
+MACHINE = "ostack-k8s.lab.machine"  #: label: the machine's fqdn
+ADDRESS = "ostack-k8s.lab.address"
+BLUEPRINT = "ostack-k8s.lab.blueprint"  #: label: digest of what the container was made from
+ROLE_CLASS = "system.role."
+BUNDLE = "/srv/ostack-k8s/bundle"  #: where a machine sees the bundle
+BUILDER_SOCKET = "/run/docker.sock"  #: where the config machine sees the engine that builds images
+VOLUMES = {
+    "containerd": "/var/lib/containerd",
+    "etcd": "/var/lib/etcd",
+    "srv": "/srv",
+}  #: kept over re-creation
+BOOT_SECONDS = 60
+FAULTS = ("kill", "pause", "partition", "restart")
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """One machine of the model."""
+
+    name: str  #: fqdn
+    address: str  #: on the underlay network
+    roles: frozenset[str]
+    container: str  #: the container's name
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One machine as it is now."""
+
+    name: str
+    address: str
+    state: str  #: running, paused, partitioned, exited, created …
+
+
+def blueprints(nodes: Iterable[Node], cluster: str, only: Collection[str] = ()) -> tuple[Blueprint, ...]:
+    """The machines to make, in the order they are brought up: config, masters, the rest; `only` keeps these roles.
+
+    Raises OperatorError E605 when no machine has one of the roles.
+    """
+    found = []
+    for node in nodes:
+        roles = frozenset(
+            name.removeprefix(ROLE_CLASS) for name in node.classes if name.startswith(ROLE_CLASS)
+        )
+        container = f"{cluster}-{node.name.partition('.')[0]}"
+        found.append(Blueprint(node.name, str(node.parameters["_param"]["address"]), roles, container))
+    known = frozenset().union(*(machine.roles for machine in found))
+    if unknown := sorted(set(only) - known):
+        raise OperatorError(
+            f"no machine has the role {unknown[0]!r}",
+            code="E605",
+            hint=f"roles of this model: {', '.join(sorted(known))}",
+        )
+    chosen = [machine for machine in found if not only or machine.roles & set(only)]
+    return tuple(
+        sorted(chosen, key=lambda m: ("config" not in m.roles, "kube_master" not in m.roles, m.name))
+    )
+
+
+def configuration(
+    machine: Blueprint,
+    everyone: Iterable[Blueprint],
+    place: Place,
+    image: str,
+    bundle: Path,
+    builder: Path | None,
+) -> dict[str, Any]:
+    """What Docker's API takes to create this machine (Engine API, ContainerCreate).
+
+    All capabilities but SYS_RESOURCE instead of `Privileged`, which fails where the host itself lacks that one.
+    """
+    binds = ["/sys/fs/cgroup:/sys/fs/cgroup:rw", f"{bundle}:{BUNDLE}:ro"]
+    binds += [f"{machine.container}-{name}:{path}" for name, path in VOLUMES.items()]
+    if builder is not None and "config" in machine.roles:
+        binds.append(f"{builder}:{BUILDER_SOCKET}")
+    wanted: dict[str, Any] = {
+        "Image": image,
+        "Hostname": machine.name,
+        "Cmd": ["/lib/systemd/systemd"],
+        # the second is for newer systemd on hosts with version 1 cgroups
+        "Env": ["container=docker", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"],
+        "StopSignal": "SIGRTMIN+3",
+        "HostConfig": {
+            "Binds": binds,
+            "CapAdd": ["ALL"],
+            "CapDrop": ["SYS_RESOURCE"],
+            "SecurityOpt": ["seccomp=unconfined", "apparmor=unconfined"],
+            "MaskedPaths": [],
+            "ReadonlyPaths": [],
+            "DeviceCgroupRules": ["a *:* rwm"],
+            "CgroupnsMode": "host",
+            "Tmpfs": {"/run": "exec", "/tmp": "exec"},
+            "ExtraHosts": [
+                f"{host}:{other.address}"
+                for other in everyone
+                for host in (other.name, other.name.partition(".")[0])
+            ],
+        },
+        "NetworkingConfig": {"EndpointsConfig": {place.network: _endpoint(machine.address)}},
+    }
+    digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:12]
+    wanted["Labels"] = {
+        LAB: place.cluster,
+        MACHINE: machine.name,
+        ADDRESS: machine.address,
+        BLUEPRINT: digest,
+    }
+    return wanted
+
+
+def ensure_network(engine: docker.DockerClient, place: Place, subnet: str) -> None:
+    """The underlay network: the model's addresses, no way out (routed to the host, never translated).
+
+    Raises OperatorError E606 when the engine refuses it, most often because the addresses are in use on this host.
+    """
+    import docker
+
+    if engine.networks.list(names=[f"^{place.network}$"]):
+        return
+    gateway = str(next(ipaddress.ip_network(subnet).hosts()))
+    try:
+        engine.networks.create(
+            place.network,
+            driver="bridge",
+            labels={LAB: place.cluster},
+            options={"com.docker.network.bridge.enable_ip_masquerade": "false"},
+            ipam=docker.types.IPAMConfig(
+                pool_configs=[docker.types.IPAMPool(subnet=subnet, gateway=gateway)]
+            ),
+        )
+    except docker.errors.APIError as error:
+        raise OperatorError(
+            f"cannot make the network {place.network} with {subnet}: {error.explanation}",
+            code="E606",
+            hint="`ip route` shows who uses these addresses; `docker network ls` shows other labs",
+        ) from error
+
+
+def ensure_machine(engine: docker.DockerClient, name: str, wanted: Mapping[str, Any]) -> str:
+    """Create and start the container if it is missing, stopped or made from another blueprint; says what was done.
+
+    Its volumes outlive it: a machine with a new node image keeps its etcd, its images and /srv.
+    """
+    import docker
+
+    done = "created"
+    try:
+        container = engine.containers.get(name)
+    except docker.errors.NotFound:
+        pass
+    else:
+        if container.labels.get(BLUEPRINT) == wanted["Labels"][BLUEPRINT]:
+            if container.status == "running":
+                return "running"
+            _heal(engine, container)
+            return "started"
+        container.remove(force=True)
+        done = "replaced"
+    engine.api.create_container_from_config(dict(wanted), name)
+    engine.containers.get(name).start()
+    return done
+
+
+def wait_for_boot(container: Container) -> str:
+    """systemd's own verdict (`running`, `degraded`). Raises OperatorError E607 when it does not come up."""
+    until = time.monotonic() + BOOT_SECONDS
+    state = ""  # what systemd said last
+    while time.monotonic() < until:
+        state = str(container.exec_run(["systemctl", "is-system-running"]).output.decode()).strip()
+        if state in ("running", "degraded"):
+            return state
+        time.sleep(0.5)
+    raise OperatorError(
+        f"{container.name} did not boot in {BOOT_SECONDS} s (systemd says {state!r})",
+        code="E607",
+        hint=f"docker exec {container.name} journalctl -b; docker logs {container.name}",
+    )
+
+
+def containers(engine: docker.DockerClient, cluster: str) -> list[Container]:
+    return sorted(
+        engine.containers.list(all=True, filters={"label": f"{LAB}={cluster}"}), key=lambda c: str(c.name)
+    )
+
+
+def find(engine: docker.DockerClient, cluster: str, name: str) -> Container:
+    """The machine by its fqdn or short name. Raises OperatorError E608 when the lab has none of that name."""
+    present = containers(engine, cluster)
+    for container in present:
+        fqdn = container.labels[MACHINE]
+        if name in (fqdn, fqdn.partition(".")[0]):
+            return container
+    there = ", ".join(container.labels[MACHINE] for container in present)
+    raise OperatorError(
+        f"the lab of {cluster} has no machine {name!r}",
+        code="E608",
+        hint=f"it has: {there}" if there else "nothing runs; start it with `ostack-k8s lab up`",
+    )
+
+
+def observe(container: Container, place: Place) -> Machine:
+    state = str(container.status)
+    attached = place.network in container.attrs["NetworkSettings"]["Networks"]
+    if state == "running" and not attached:
+        state = "partitioned"
+    return Machine(container.labels[MACHINE], container.labels[ADDRESS], state)
+
+
+def inflict(engine: docker.DockerClient, place: Place, kind: str, container: Container) -> None:
+    """One fault: `kill` (power cut), `pause` (hang), `partition` (cable out), `restart` (which also heals these)."""
+    if kind == "kill":
+        container.kill()
+    elif kind == "pause":
+        container.pause()
+    elif kind == "partition":
+        engine.networks.get(place.network).disconnect(container, force=True)
+    elif kind == "restart":
+        _heal(engine, container)
+    else:
+        raise OperatorError(f"unknown fault {kind!r}", code="E609", hint=f"known: {', '.join(FAULTS)}")
+
+
+def remove(engine: docker.DockerClient, place: Place) -> None:
+    """Containers, volumes and network of this lab."""
+    names = [str(container.name) for container in containers(engine, place.cluster)]
+    for container in containers(engine, place.cluster):
+        container.remove(force=True, v=True)
+    volumes = {f"{name}-{volume}" for name in names for volume in VOLUMES}
+    for volume in engine.volumes.list():
+        if volume.name in volumes:
+            volume.remove(force=True)
+    for network in engine.networks.list(names=[f"^{place.network}$"]):
+        network.remove()
+
+
+def _heal(engine: docker.DockerClient, container: Container) -> None:
+    """Back to a freshly started machine, from whatever state. A hard stop: systemd would wait for every pod."""
+    cluster = container.labels[LAB]
+    network = engine.networks.get(Place(cluster).network)
+    if container.status == "paused":
+        container.unpause()
+    if container.status in ("running", "paused"):
+        container.kill()
+    if network.name not in container.attrs["NetworkSettings"]["Networks"]:
+        engine.api.connect_container_to_network(
+            container.id, network.id, ipv4_address=container.labels[ADDRESS]
+        )
+    container.start()
+
+
+def _endpoint(address: str) -> dict[str, Any]:
+    return {"IPAMConfig": {"IPv4Address": address}}
