@@ -6,6 +6,7 @@ reclass-rs names the thing but not the place. This reads the files again, strict
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 import yaml
@@ -98,10 +99,7 @@ def _scalars(source: Source, path: tuple[str, ...], node: yaml.Node | None) -> I
 
 
 def _last(found: Iterator[Scalar]) -> Scalar | None:
-    last = None
-    for last in found:
-        pass
-    return last
+    return next(iter(deque(found, maxlen=1)), None)
 
 
 def _loop(chain: Sequence[Source], node: str, paths: Sequence[str]) -> Problem:
@@ -133,7 +131,9 @@ def _missing_reference(
     exact = [hit for hit in hits if hit.dotted == parameter]
     holding = [hit for hit in hits if text in hit.text]
     both = [hit for hit in exact if text in hit.text]
-    place = next((found[-1] for found in (both, holding, exact) if found), None)
+    place = next((found[-1] for found in (both, exact, holding) if found), None)
+    if reference.startswith("openstack:release:"):
+        return _unknown_release(chain, node, reference.split(":")[2], place)
     return Problem(
         "E104",
         f"reference {text} leads to nothing",
@@ -142,6 +142,27 @@ def _missing_reference(
         place.file if place else chain[-1].file,
         place.line if place else None,
         _reference_hint(chain, said, reference),
+    )
+
+
+def _unknown_release(chain: Sequence[Source], node: str, release: str, place: Scalar | None) -> Problem:
+    """A lookup of a release that the library does not know; the place is where its name is written."""
+    known = sorted({key for source in chain for key in _keys_below(source.parameters, ("openstack", "release"))})
+    written = place
+    inner = re.search(r"\$\{([^${}]+)\}", place.text) if place else None
+    for _ in range(20):
+        if inner is None:
+            break
+        written = _last(hit for hit in scalars(chain) if hit.path == inner[1]) or written
+        inner = re.fullmatch(r"\$\{([^${}]+)\}", written.text) if written else None
+    return Problem(
+        "E301",
+        f"unknown OpenStack release {release!r}",
+        node,
+        written.path if written else None,
+        written.file if written else None,
+        written.line if written else None,
+        nearest(release, known) or f"known: {', '.join(known)}",
     )
 
 

@@ -1,0 +1,126 @@
+"""Two states of the model compared: which rendered values changed, on which machines, and where that was written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from reclass_model.inventory import Inventory
+from reclass_model.provenance import Setting, locate, origin
+from reclass_model.secrets import mask, stable
+from reclass_model.sources import Sources
+from reclass_model.validation.schemas import contracts, select
+
+Kind = Literal["add", "change", "remove"]
+_ABSENT: Any = object()
+
+
+@dataclass(frozen=True)
+class Change:
+    """One value that changed the same way on one or many machines. An empty path: the machine itself."""
+
+    nodes: tuple[str, ...]
+    path: str
+    kind: Kind
+    before: Any  #: secrets are `***`; None when it was not there
+    after: Any  #: secrets are `***`; None when it is gone
+    file: str | None  #: where the new value (or, of what is gone, the old one) is written
+    line: int | None
+    derived: bool = False  #: only something it refers to was changed
+
+    @property
+    def node(self) -> str:
+        """The first of the machines."""
+        return self.nodes[0]
+
+
+def changes(before: Inventory | None, after: Inventory) -> list[Change]:
+    """What changed from `before` to `after`, what a person wrote first. Nothing before: nothing to compare."""
+    if before is None:
+        return []
+    old_names, new_names = set(before.repository.node_names()), set(after.repository.node_names())
+    grouped: dict[tuple[str, str, str], tuple[list[str], Kind, Any, Any]] = {}
+    for name in sorted(old_names & new_names):
+        old, new = before.node(name).parameters, after.node(name).parameters
+        for path, was, now in _differences(old, new, ()):
+            kind: Kind = "add" if was is _ABSENT else "remove" if now is _ABSENT else "change"
+            was, now = (None if value is _ABSENT else value for value in (was, now))
+            key = (path, _canonical(was), _canonical(now))
+            grouped.setdefault(key, ([], kind, was, now))[0].append(name)
+    old_sources, new_sources = Sources(before.repository), Sources(after.repository)
+    found = [
+        _change(before, after, old_sources, new_sources, tuple(nodes), path, kind, mask(was), mask(now))
+        for (path, _, _), (nodes, kind, was, now) in grouped.items()
+    ]
+    machines = [
+        *(
+            Change((name,), "", "add", None, name, f"nodes/{name}.yml", 1)
+            for name in sorted(new_names - old_names)
+        ),
+        *(
+            Change((name,), "", "remove", name, None, f"nodes/{name}.yml", 1)
+            for name in sorted(old_names - new_names)
+        ),
+    ]
+    return [*machines, *sorted(found, key=lambda change: (change.derived, change.path, change.nodes))]
+
+
+def _change(
+    before: Inventory,
+    after: Inventory,
+    old_sources: Sources,
+    new_sources: Sources,
+    nodes: tuple[str, ...],
+    path: str,
+    kind: Kind,
+    was: Any,
+    now: Any,
+) -> Change:
+    old = locate(before.repository, nodes[0], path, sources=old_sources)
+    new = locate(after.repository, nodes[0], path, sources=new_sources)
+    written = _same(old, new)
+    if kind == "remove":
+        place = origin(before.repository, nodes[0], path, sources=old_sources)
+    else:
+        place = origin(after.repository, nodes[0], path, sources=new_sources)
+    file, line = (place.file, place.line) if place else (None, None)
+    return Change(nodes, path, kind, was, now, file, line, derived=written)
+
+
+def _same(old: Setting | None, new: Setting | None) -> bool:
+    return bool(old and new) and (old.file, old.path, old.value) == (new.file, new.path, new.value)  # type: ignore[union-attr]
+
+
+def _differences(old: Any, new: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any, Any]]:
+    if old == new:
+        return
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in dict.fromkeys([*old, *new]):
+            yield from _differences(old.get(key, _ABSENT), new.get(key, _ABSENT), (*path, str(key)))
+    elif stable(old) != stable(new):
+        yield ":".join(path), old, new
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(stable(value), sort_keys=True, default=str)
+
+
+def underlay(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a pillar that the Salt states read: what a schema with `x-consumer: underlay` speaks of."""
+    part: dict[str, Any] = {}
+    for schema in contracts():
+        if schema.consumer == "underlay":
+            for path, value in select(parameters, schema.pillar_path):
+                place = part
+                for key in path[:-1]:
+                    place = place.setdefault(key, {})
+                place[path[-1]] = value
+    return part
+
+
+def underlay_digest(parameters: Mapping[str, Any]) -> str:
+    """12 hex digits over `underlay`; needs no key and does not change with `rekey`."""
+    return hashlib.sha256(_canonical(underlay(parameters)).encode()).hexdigest()[:12]
