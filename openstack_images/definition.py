@@ -1,8 +1,8 @@
 """What an image is: pillar → package image → baked image. Pure: no Docker, no registry, no clock.
 
-A *package image* is a chain of installed packages with fixed users (slow, built rarely). A *baked image* is a package image plus the
-rendered configuration (a tenth of a second). Both are named by the digest of their inputs, so a plan knows every tag offline, and the
-same inputs never give a second tag.
+A *package image* is a chain of installed packages with fixed users (slow, built rarely). A *baked image* is a
+package image plus the rendered configuration (a tenth of a second). Both are named by the digest of their
+inputs, so a plan knows every tag offline, and the same inputs never give a second tag.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Package:
 
 @dataclass(frozen=True)
 class User:
-    """The system user that an image's processes run as, made before its packages so that the numbers never drift."""
+    """The user that an image's processes run as, made before its packages: Debian's numbers drift."""
 
     name: str
     uid: int
@@ -48,7 +48,7 @@ class User:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where packages come from, beside the suite itself. Not an input of the digest: the locked versions are."""
+    """Where packages come from beside the suite. No input of the digest: the locked versions are."""
 
     extra_suites: tuple[tuple[str, int], ...] = ()  #: (suite, pin priority)
     check_valid_until: bool = True  #: false for suites whose mirror may be frozen
@@ -151,7 +151,10 @@ class BakedImage:
 
 
 def images(parameters: Mapping[str, Any], lock: Lock, registry: str) -> dict[str, BakedImage]:
-    """Every image of a pillar, by the pillar path of its role. `registry` is "host:port". OperatorError E502 for what is no image."""
+    """Every image of a pillar, by the pillar path of its role. `registry` is "host:port".
+
+    OperatorError E501, E502 for what is no image, E503 for a secret in its configuration.
+    """
     reader = _Reader(parameters, lock)
     return {role: reader.baked(role, image, registry) for role, image in _declared(parameters)}
 
@@ -293,7 +296,7 @@ class _Reader:
                     "E503",
                     f"a secret would be baked into the image: {name}",
                     path=f"{path}:data",
-                    hint="images hold static settings only; put it below kubernetes:control:workload:<name>:secret",
+                    hint="images are static; move it to kubernetes:control:workload:<name>:secret",
                 )
             )
         return ConfigFile(name, mode, text)

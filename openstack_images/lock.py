@@ -1,7 +1,8 @@
 """The exact package versions of every image: `images.lock.yml` of a deployment repo, and how it is made.
 
-The lock says, for each image name and suite, which versions its layer installs over the layer below. It is committed, so an image is
-the same set of packages for everybody, and its tag is known without asking a mirror. A build needs it; a plan does not.
+The lock says, for each image name and suite, which versions its layer installs over the layer below. It is
+committed, so an image is the same set of packages for everybody, and its tag is known without asking a
+mirror. A build needs it; a plan does not.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Lock:
 
     @classmethod
     def read(cls, path: Path) -> Lock:
-        """The lock in that file; an empty one when there is no file. OperatorError E504 when it cannot be read."""
+        """The lock in that file, empty when there is none. OperatorError E504 when it cannot be read."""
         import yaml
 
         try:
@@ -82,9 +83,9 @@ def lock(
     builder: Builder,
     progress: Callable[[str], None],
 ) -> Lock:
-    """Ask the mirror which versions these images would get today. Makes the suites' smallest systems on the builder as it goes.
+    """Ask the mirror which versions these images would get today; makes the suites' smallest systems for it.
 
-    OperatorError E505 when a package is not of the version that the model expects, E51x when the builder or the mirror fails.
+    OperatorError E505: a package is not of the version the model expects; E51x: builder or mirror fail.
     """
     wanted = [image.package for images in images_by_release.values() for image in images.values()]
     locked: dict[str, dict[str, Mapping[str, str]]] = {}
@@ -106,7 +107,7 @@ def lock(
 
 
 def require_locked(images: Iterable[BakedImage]) -> None:
-    """Refuse to build what is not locked (E506), or is locked to a version that the model does not allow (E505)."""
+    """Refuse to build what is not locked (E506), or locked to a version that the model forbids (E505)."""
     packages = [image.package for image in images]
     unlocked = {str(layer) for package in packages for layer in package.chain if layer.locked is None}
     if unlocked:
@@ -135,8 +136,9 @@ def _unexpected(layer: PackageImage, installed: Mapping[str, str]) -> list[Probl
     return [
         Problem(
             "E505",
-            f"{layer}: package {package.name} is {installed.get(package.name, 'not installed')}, expected {package.version}…",
-            hint="the suite carries another upstream version: correct the release's suite or the expected version",
+            f"{layer}: package {package.name} is {installed.get(package.name, 'missing')}, "
+            f"expected {package.version}…",
+            hint="the suite has another upstream version: correct its release's suite, or what is expected",
         )
         for package in layer.packages
         if package.version and not installed.get(package.name, "").startswith(package.version)

@@ -1,8 +1,9 @@
 """Package images on a Docker host: the slow layer, made rarely, from the locked versions.
 
-A `Builder` drives one Docker host through the `docker` client (so contexts, ssh:// hosts and credentials work as the operator knows
-them). The smallest system of a suite comes from mmdebstrap; every other layer is a BuildKit build of `install.sh`. An image is tagged
-on the host only when it is complete, under the digest of its inputs: what has the tag is right, and an interrupted build leaves none.
+A `Builder` drives one Docker host through the `docker` client (so contexts, ssh:// hosts and credentials work
+as the operator knows them). The smallest system of a suite comes from mmdebstrap; every other layer is a
+BuildKit build of `install.sh`. An image is tagged on the host only when it is complete, under the digest of
+its inputs: what has the tag is right, and an interrupted build leaves none.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from typing import IO, Any
 from openstack_images.definition import PackageImage
 from reclass_model.errors import OperatorError, Problem
 
-#: Files in the smallest system are not newer than this (seconds since 1970), so that the same packages give the same bytes.
+#: No file of the smallest system is newer than this (seconds since 1970): the same packages, the same bytes.
 SOURCE_DATE_EPOCH = 1767225600
 
 _MISSING = re.compile(
-    r"E: (?:Version '(?P<version>[^']+)' for '(?P<pinned>[^']+)' was not found|Unable to locate package (?P<name>\S+))"
+    r"E: (?:Version '(?P<version>[^']+)' for '(?P<pinned>[^']+)' was not found"
+    r"|Unable to locate package (?P<name>\S+))"
 )
 _NO_SPACE = "no space left on device"
 
@@ -36,12 +38,11 @@ class Builder:
     """One Docker host. Nothing is contacted before the first call that needs it."""
 
     def __init__(self, host: str | None = None, mirror: str | None = None) -> None:
-        """`host`: a Docker host URL, None for the client's default. `mirror`: a package mirror's URL, None for the machine's own."""
+        """URLs of a Docker host (None: the client's own) and a package mirror (None: the default)."""
         self.host = host
         self._mirror = mirror
 
-    # -- what is there ------------------------------------------------------------------------------------------------------------
-
+    # -- what is there --------------------------------------------------------------------------------------
     def has(self, image: PackageImage) -> bool:
         return bool(self._run("image", "ls", "--quiet", "--no-trunc", local_reference(image)).strip())
 
@@ -61,10 +62,9 @@ class Builder:
         """Write the image as `docker save` does."""
         self._run("image", "save", local_reference(image), stdout=file)
 
-    # -- making -------------------------------------------------------------------------------------------------------------------
-
+    # -- making ---------------------------------------------------------------------------------------------
     def build(self, image: PackageImage) -> None:
-        """Make this image, whose base the host already has. OperatorError E513 names packages the mirror no longer has."""
+        """Make this image; the host has its base. OperatorError E513 names packages the mirror lacks."""
         if image.base is None:
             identity = self.import_root(image)
             self._check_installed(image, self.installed(identity))
@@ -89,8 +89,10 @@ class Builder:
         self._run("tag", identity, local_reference(image))
 
     def resolve(self, identity: str, layers: Sequence[PackageImage]) -> dict[str, dict[str, str]]:
-        """What apt would install today for each layer over its base, on the smallest system `identity`; bases come before what stands
-        on them, and all have the same sources. Image name → package → version."""
+        """What apt would install today for each layer over its base, on the smallest system `identity`.
+
+        Bases come before what stands on them, all have the same sources. Image name → package → version.
+        """
         files = _instructions(layers[0]) if layers else {}
         for layer in layers:
             files[f"layers/{layer.name}"] = "".join(f"{package.name}\n" for package in layer.packages)
@@ -99,7 +101,7 @@ class Builder:
         names = [layer.name for layer in layers]
         output = self._run(
             "run", "--rm", "--interactive", "--network", "host", identity,
-            "sh", "-c", 'mkdir /build && tar -x -C /build && exec sh /build/install.sh resolve "$@"', "resolve", *names,
+            "sh", "-c", 'mkdir /build && tar -x -C /build && sh /build/install.sh resolve "$@"', "sh", *names,
             stdin=_tar(files), what=f"resolving {', '.join(names)}",
         )  # fmt: skip
         closures: dict[str, dict[str, str]] = {}
@@ -120,7 +122,8 @@ class Builder:
         if image.packages:
             command.append(f"--include={','.join(package.name for package in image.packages)}")
         command += [
-            '--customize-hook=printf \'#!/bin/sh\\nexit 101\\n\' > "$1/usr/sbin/policy-rc.d" && chmod 755 "$1/usr/sbin/policy-rc.d"',
+            '--customize-hook=printf "#!/bin/sh\\nexit 101\\n" > "$1/usr/sbin/policy-rc.d"',
+            '--customize-hook=chmod 755 "$1/usr/sbin/policy-rc.d"',
             '--customize-hook=: > "$1/etc/machine-id"; find "$1/var/log" -type f -delete',
             image.suite,
             "-",
@@ -148,8 +151,7 @@ class Builder:
         if differing:
             raise _moved(image, differing)
 
-    # -- the docker client --------------------------------------------------------------------------------------------------------
-
+    # -- the docker client ----------------------------------------------------------------------------------
     @cached_property
     def _client(self) -> str:
         """A docker client that can build with BuildKit: it has it built in (before 23), or has buildx."""
@@ -186,7 +188,7 @@ class Builder:
         stdout: IO[bytes] | int = subprocess.PIPE,
         what: str | None = None,
     ) -> str:
-        """Run the docker client; its standard output. OperatorError E51x when that fails; `what` was being done."""
+        """Run the docker client; its output. OperatorError E51x when that fails; `what` was being done."""
         command = [self._client, *arguments]
         given: dict[str, Any] = (
             {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin or subprocess.DEVNULL}

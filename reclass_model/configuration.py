@@ -1,8 +1,9 @@
 """Mapping → text of a configuration file.
 
-The model writes a configuration file as data: `{format: ini|yaml|json|raw, mode: "0640", data: …}`. Images bake such files
-(`<system>:<role>:image:config`), workloads mount them as Secrets (`kubernetes:control:workload:*:secret`); both render them here, so
-a setting reads the same wherever it ends up. Pure, and deterministic: the text depends on the data only, never on the order of classes.
+The model writes a configuration file as data: `{format: ini|yaml|json|raw, mode: "0640", data: …}`. Images
+bake such files (`<system>:<role>:image:config`), workloads mount them as Secrets
+(`kubernetes:control:workload:*:secret`); both render them here, so a setting reads the same wherever it ends
+up. Pure, and deterministic: the text depends on the data only, never on the order of classes.
 """
 
 from __future__ import annotations
@@ -15,12 +16,17 @@ from reclass_model.errors import OperatorError
 
 
 def render(format: str, data: Any) -> str:
-    """The text of a file. Keys are sorted and nulls (deleted settings) skipped. OperatorError E501 for what the format cannot say."""
+    """The text of a file. Keys are sorted and nulls (deleted settings) skipped.
+
+    OperatorError E501 for what the format cannot say.
+    """
     try:
         writer = _WRITERS[format]
     except KeyError:
         raise OperatorError(
-            f"unknown configuration format {format!r}", code="E501", hint=f"one of: {', '.join(sorted(_WRITERS))}"
+            f"unknown configuration format {format!r}",
+            code="E501",
+            hint=f"one of: {', '.join(sorted(_WRITERS))}",
         ) from None
     return writer(data)
 
@@ -35,7 +41,9 @@ def _ini(data: Any) -> str:
         if options is None:
             continue
         if not isinstance(options, Mapping):
-            raise OperatorError(f"ini section {section!r} is a mapping of options, not {options!r}", code="E501")
+            raise OperatorError(
+                f"ini section {section!r} is a mapping of options, not {options!r}", code="E501"
+            )
         lines = [f"[{section}]"]
         for option in sorted(options):
             lines += [f"{option} = {text}" for text in _ini_values(section, option, options[option])]
@@ -59,7 +67,9 @@ def _scalar(section: str, option: str, value: Any) -> str:
     if isinstance(value, (str, int, float)):
         return str(value).rstrip("\n").replace("\n", "\n    ")
     raise OperatorError(
-        f"[{section}] {option} cannot be {value!r}", code="E501", hint="a string, number, boolean, list of those, or {multi: [...]}"
+        f"[{section}] {option} cannot be {value!r}",
+        code="E501",
+        hint="a string, number, boolean, list of those, or {multi: [...]}",
     )
 
 
