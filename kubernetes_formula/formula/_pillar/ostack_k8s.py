@@ -7,18 +7,22 @@ the command line, so the two cannot disagree. One key is added to what `ostack-k
 
 from __future__ import annotations
 
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
-
-from reclass_model.difference import underlay_digest
-from reclass_model.inventory import Inventory
-from reclass_model.repository import Repository
-from reclass_model.secrets import Keyring
 
 
 def ext_pillar(minion_id: str, _pillar: dict[str, Any], repository: str) -> dict[str, Any]:
-    """Parameters of `minion_id` from the checkout at `repository`; OperatorError (file:line) when it cannot be rendered."""
+    """Parameters of `minion_id` from the checkout at `repository`; OperatorError (file:line) when it cannot be rendered.
+
+    Imports here, not above: what fails in here Salt reports, and runs no state; a module that cannot be imported it skips.
+    """
+    from importlib.metadata import version
+    from pathlib import Path
+
+    from reclass_model.difference import underlay_digest
+    from reclass_model.inventory import Inventory
+    from reclass_model.repository import Repository
+    from reclass_model.secrets import Keyring
+
     model = Repository(Path(repository))
     parameters = Inventory(model).node(minion_id).parameters
     delivery = {

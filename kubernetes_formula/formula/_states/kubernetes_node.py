@@ -25,7 +25,7 @@ def reconciled(name, labels, taints=None, joins=False, timeout=120, kubeconfig="
         return ret
     if __opts__["test"]:
         return {**ret, "result": None, "changes": changes, "comment": "would be changed"}
-    done = _kubectl(kubeconfig, "patch", "node", name, "--type=merge", "-p", json.dumps(patch))
+    done = __salt__["kubectl.run"](kubeconfig, "patch", "node", name, "--type=merge", "-p", json.dumps(patch))
     if done["retcode"] != 0:
         return {**ret, "result": False, "comment": done["stderr"]}
     return {**ret, "changes": changes, "comment": "changed"}
@@ -52,14 +52,10 @@ def _wait(kubeconfig, name, timeout):
     """The Node, or None when it is not there after `timeout` seconds."""
     end = time.monotonic() + timeout
     while True:
-        got = _kubectl(kubeconfig, "get", "node", name, "-o", "json")
+        got = __salt__["kubectl.run"](kubeconfig, "get", "node", name, "-o", "json")
         if got["retcode"] == 0:
             return json.loads(got["stdout"])
         if time.monotonic() >= end:
             return None
         time.sleep(1)
 
-
-def _kubectl(kubeconfig, *arguments):
-    command = ["kubectl", "--kubeconfig", kubeconfig, *arguments]
-    return __salt__["cmd.run_all"](command, python_shell=False, ignore_retcode=True)

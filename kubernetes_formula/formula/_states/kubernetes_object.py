@@ -13,10 +13,10 @@ def present(name, objects, kubeconfig="/etc/kubernetes/admin.kubeconfig"):
     """Have `objects` (a list of manifests) in the cluster as given."""
     ret = {"name": name, "result": True, "changes": {}, "comment": "nothing differs"}
     names = [f"{item['kind']}/{item['metadata']['name']}" for item in objects]
-    if __opts__["test"] and not _kubectl(kubeconfig, "get", "--raw", "/readyz")["retcode"] == 0:
+    if __opts__["test"] and __salt__["kubectl.run"](kubeconfig, "get", "--raw", "/readyz")["retcode"] != 0:
         return {**ret, "result": None, "changes": {"would create": names}, "comment": "no API yet: would create them"}
     manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-    diff = _kubectl(kubeconfig, "diff", *OWNER, "-f", "-", stdin=manifest)
+    diff = __salt__["kubectl.run"](kubeconfig, "diff", *OWNER, "-f", "-", stdin=manifest)
     if diff["retcode"] == 0:
         return ret
     if diff["retcode"] > 1:
@@ -24,12 +24,8 @@ def present(name, objects, kubeconfig="/etc/kubernetes/admin.kubeconfig"):
     ret["changes"] = {"diff": diff["stdout"]}
     if __opts__["test"]:
         return {**ret, "result": None, "comment": "would be applied"}
-    done = _kubectl(kubeconfig, "apply", *OWNER, "-f", "-", stdin=manifest)
+    done = __salt__["kubectl.run"](kubeconfig, "apply", *OWNER, "-f", "-", stdin=manifest)
     if done["retcode"] != 0:
         return {**ret, "result": False, "changes": {}, "comment": done["stderr"] or done["stdout"]}
     return {**ret, "comment": done["stdout"]}
 
-
-def _kubectl(kubeconfig, *arguments, stdin=None):
-    command = ["kubectl", "--kubeconfig", kubeconfig, *arguments]
-    return __salt__["cmd.run_all"](command, python_shell=False, stdin=stdin, ignore_retcode=True, output_loglevel="quiet")
