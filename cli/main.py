@@ -42,7 +42,10 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "A change": {
         "plan": ("cli.commands.plan:plan", "Show what a change will do."),
-        "pipeline": ("cli.commands.pipeline:pipeline", "Run everything of a change that comes before deploy."),
+        "pipeline": (
+            "cli.commands.pipeline:pipeline",
+            "Run everything of a change that comes before deploy.",
+        ),
         "deploy": ("cli.commands.rollout:deploy", "Bring the overlay to the model's state."),
         "status": ("cli.commands.rollout:status", "Show release, health, and drift from the model."),
         "rollback": ("cli.commands.rollout:rollback", "Return to the release before."),
@@ -92,7 +95,11 @@ class Root(click.Group):
 
 @click.group(
     cls=Root,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "OSTACK_K8S", "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "OSTACK_K8S",
+        "max_content_width": 100,
+    },
     epilog="Example: ostack-k8s init mycloud --defaults && ostack-k8s -C mycloud validate",
 )
 @click.version_option(package_name="ostack-k8s", message="%(prog)s %(version)s")

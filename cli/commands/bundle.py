@@ -21,10 +21,15 @@ def bundle() -> None:
 
 
 @command(
-    "build", "ostack-k8s bundle build", "ostack-k8s bundle build --from-source /srv/ostack-k8s/bundle", group=bundle
+    "build",
+    "ostack-k8s bundle build",
+    "ostack-k8s bundle build --from-source /srv/ostack-k8s/bundle",
+    group=bundle,
 )
 @click.argument("directory", required=False, type=click.Path(file_okay=False, path_type=Path))
-@click.option("--from-source", is_flag=True, help="Build with Go through its module proxy (about 20 minutes).")
+@click.option(
+    "--from-source", is_flag=True, help="Build with Go through its module proxy (about 20 minutes)."
+)
 @click.option("--no-record", is_flag=True, help="Do not write the checksums into the model.")
 def build(invocation: Invocation, directory: Path | None, from_source: bool, no_record: bool) -> None:
     """Fill a directory with the artifacts, and write their checksums into the model.
@@ -42,7 +47,10 @@ def build(invocation: Invocation, directory: Path | None, from_source: bool, no_
 
 
 @command(
-    "verify", "ostack-k8s bundle verify", "ostack-k8s bundle verify /srv/ostack-k8s/bundle --record", group=bundle
+    "verify",
+    "ostack-k8s bundle verify",
+    "ostack-k8s bundle verify /srv/ostack-k8s/bundle --record",
+    group=bundle,
 )
 @click.argument("directory", required=False, type=click.Path(file_okay=False, path_type=Path))
 @click.option("--record", is_flag=True, help="Write the checksums of what is there into the model.")

@@ -16,7 +16,10 @@ from cli.options import Invocation, command
     "ostack-k8s manifests --reveal -o json | kubectl apply --dry-run=server -f -",
 )
 @click.option(
-    "--output-dir", "directory", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
+    "--output-dir",
+    "directory",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
     help="Write one file for each object instead.",
 )
 @click.option("--reveal", is_flag=True, help="With the values of Secrets; needs an age identity.")  # fmt: skip
@@ -42,4 +45,6 @@ def manifests(invocation: Invocation, directory: Path | None, reveal: bool) -> N
         if invocation.for_people:
             return
     collected = {"apiVersion": "v1", "kind": "List", "items": items}
-    invocation.show(collected, lambda: click.echo("---\n".join(dump(item, "yaml") for item in items), nl=False))
+    invocation.show(
+        collected, lambda: click.echo("---\n".join(dump(item, "yaml") for item in items), nl=False)
+    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from cli.options import Invocation, command, complete_node
@@ -51,22 +49,28 @@ def validate(invocation: Invocation, live: bool) -> None:
 def inventory(invocation: Invocation, node: str | None, reveal: bool) -> None:
     """Show the rendered pillar of one machine, or all."""
     from cli.output import pillar
+    from cli.output.structured import stream
     from reclass_model.secrets import mask
 
-    names = [node] if node else invocation.repository.node_names()
-    show = invocation.keyring.reveal if reveal else mask
+    model = invocation.inventory
     if invocation.for_people and node is None:
-        pillar.print_machines(invocation.inventory.nodes())
+        pillar.print_machines(model.nodes())
         return
-    rendered: dict[str, Any] = {}
-    for name in names:
-        machine = invocation.inventory.node(name)
-        rendered[name] = {
-            "classes": machine.classes,
-            "applications": machine.applications,
-            "parameters": show(machine.parameters),
-        }
-    invocation.show(rendered, lambda: pillar.print_machine(names[0], rendered[names[0]]))
+    show = invocation.keyring.reveal if reveal else mask
+    machines = [model.node(node)] if node else model.nodes()
+    rendered = (
+        (
+            machine.name,
+            {
+                "classes": machine.classes,
+                "applications": machine.applications,
+                "parameters": show(machine.parameters),
+            },
+        )
+        for machine in machines
+    )
+    for text in stream(rendered, "yaml" if invocation.for_people else invocation.format):
+        click.echo(text, nl=False)
 
 
 @command("why", "ostack-k8s why cfg01.mycloud.local keystone:server:token:expiration")

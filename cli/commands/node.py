@@ -14,14 +14,16 @@ def node() -> None:
 
 @command("add", "ostack-k8s node add cmp03.mycloud.local --role kube_compute", group=node)
 @click.argument("name")
-@click.option("--role", "roles", multiple=True, required=True, help="config, kube_master, kube_control, …; repeat it.")
+@click.option(
+    "--role", "roles", multiple=True, required=True, help="config, kube_master, kube_control, …; repeat it."
+)
 @click.option("--address", metavar="IP", help="Address in the underlay network (default: the next free one).")
 def add(invocation: Invocation, name: str, roles: tuple[str, ...], address: str | None) -> None:
     """Write a machine's file, its keys, and the member lists it belongs to."""
     from reclass_model import nodes
 
     path = invocation.repository.relative(
-        nodes.add(invocation.repository, name, roles, address, None, invocation.progress)
+        nodes.add(invocation.repository, name, roles, address, invocation.progress)
     )
     invocation.show({"path": path}, lambda: click.echo(f"Wrote {path}; look at `git diff`, then commit."))
 

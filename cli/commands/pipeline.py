@@ -23,7 +23,7 @@ def run(invocation: Invocation, revision: str) -> None:
     from cli.workflows.pipeline import run_pipeline
 
     stages = []
-    for stage in run_pipeline(invocation.repository, revision, invocation.progress):
+    for stage in run_pipeline(invocation.repository, invocation.keyring, revision, invocation.progress):
         stages.append(stage)
         colour = "red" if stage.error else "green"
         click.secho(f"{stage.name:<9} {stage.result:<8}", fg=colour, nl=False, err=True)

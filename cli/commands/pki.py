@@ -24,7 +24,9 @@ def issue(invocation: Invocation) -> None:
     _show(invocation, written)
 
 
-@command("rotate", "ostack-k8s pki rotate ctl01.mycloud.local", "ostack-k8s pki rotate etcd-server", group=pki)
+@command(
+    "rotate", "ostack-k8s pki rotate ctl01.mycloud.local", "ostack-k8s pki rotate etcd-server", group=pki
+)
 @click.argument("names", nargs=-1)
 def rotate(invocation: Invocation, names: tuple[str, ...]) -> None:
     """Issue certificates anew, with new keys.

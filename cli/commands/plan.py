@@ -35,11 +35,7 @@ def plan(invocation: Invocation, before: str | None, after: str, detailed_exitco
     if after == "HEAD" and repository.is_dirty():
         warnings.append("the working tree has changes that are not committed; they are not in this plan")
     made = plan_revisions(repository, before, after)
-    if before is None:
-        was = "nothing deployed"
-    else:
-        was = repository.describe(before)
-    names = (was, repository.describe(after))
+    names = (repository.describe(before) if before else "nothing deployed", repository.describe(after))
     invocation.show({**made.data, "warnings": warnings}, lambda: print_plan(made, names, warnings))
     if not invocation.for_people:
         for warning in warnings:

@@ -24,11 +24,17 @@ if TYPE_CHECKING:
 @click.argument("name")
 @click.option("--defaults", is_flag=True, help="Ask nothing: defaults for all that is not given.")
 @click.option(
-    "--answers", "file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    "--answers",
+    "file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="YAML with answers; the rest are defaults.",
 )
 @click.option(
-    "--output", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Where to (default: ./NAME)."
+    "--output",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where to (default: ./NAME).",
 )
 @click.option("--masters", metavar="N", type=int, help="Kubernetes masters: 1, or 3 for high availability.")
 @click.option("--all-in-one", is_flag=True, default=None, help="One machine with every role.")
@@ -58,11 +64,15 @@ def init(
     if not defaults and file is None:
         given = _ask(generate.QUESTIONS, given)
     target = output or Path(name)
-    made = generate.create(generate.Answers.of(given), target, identity_dir, invocation.progress)
+    made = generate.create(
+        generate.Answers.of(given), target, identity_dir, lambda line: None
+    )  # under a second
 
     def people() -> None:
         click.secho(f"{name} is in {_near(made.path)}: {len(made.nodes)} machine(s), one commit.", fg="green")
-        click.echo(f"The key to its secrets is {made.identity}; it exists only there: keep a copy in a safe place.")
+        click.echo(
+            f"The key to its secrets is {made.identity}; it exists only there: keep a copy in a safe place."
+        )
         click.echo(f"Next: cd {_near(made.path)} && ostack-k8s validate")
 
     invocation.show({"path": made.path, "nodes": made.nodes, "identity": made.identity}, people)
@@ -87,7 +97,9 @@ def update(invocation: Invocation) -> None:
         elif merged.before == merged.after:
             click.echo(f"The library is {merged.after} already.")
         else:
-            click.secho(f"Library {merged.before} → {merged.after}. Next: ostack-k8s validate, then plan.", fg="green")
+            click.secho(
+                f"Library {merged.before} → {merged.after}. Next: ostack-k8s validate, then plan.", fg="green"
+            )
 
     invocation.show({"from": merged.before, "to": merged.after, "conflicts": merged.conflicts}, people)
     if merged.conflicts:
@@ -106,7 +118,9 @@ def _read(file: Path | None) -> dict[str, Any]:
         answers = yaml.safe_load(file.read_text()) or {}
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise OperatorError(f"not valid YAML: {error.problem}", code="E010", file=str(file), line=line) from None
+        raise OperatorError(
+            f"not valid YAML: {error.problem}", code="E010", file=str(file), line=line
+        ) from None
     if not isinstance(answers, dict):
         raise OperatorError("answers are a mapping, question: answer", code="E010", file=str(file), line=1)
     return answers
@@ -115,7 +129,9 @@ def _read(file: Path | None) -> dict[str, Any]:
 def _ask(questions: Sequence[Question], given: dict[str, Any]) -> dict[str, Any]:
     """The answers of a person to every question that is not answered yet."""
     if not sys.stdin.isatty():
-        raise click.UsageError("There are questions and no terminal to ask on: add --defaults or --answers FILE.")
+        raise click.UsageError(
+            "There are questions and no terminal to ask on: add --defaults or --answers FILE."
+        )
     answers: dict[str, Any] = {}
     for question in questions:
         default = question.default(answers)
@@ -125,7 +141,9 @@ def _ask(questions: Sequence[Question], given: dict[str, Any]) -> dict[str, Any]
             answers[question.key] = default
         else:
             shown = {True: "yes", False: "no"}.get(default, default) if isinstance(default, bool) else default
-            answers[question.key] = click.prompt(question.prompt, shown, value_proc=_checked(question), err=True)
+            answers[question.key] = click.prompt(
+                question.prompt, shown, value_proc=_checked(question), err=True
+            )
     return answers
 
 

@@ -14,7 +14,12 @@ def secrets() -> None:
     """Read and write encrypted values of the model."""
 
 
-@command("set", "ostack-k8s secrets set keystone_admin_password", "pwgen 32 1 | ostack-k8s secrets set a_password", group=secrets)
+@command(
+    "set",
+    "ostack-k8s secrets set smtp_password",
+    "pwgen 32 1 | ostack-k8s secrets set smtp_password",
+    group=secrets,
+)
 @click.argument("path")
 def set_(invocation: Invocation, path: str) -> None:
     """Encrypt a value into secrets.yml.
@@ -30,7 +35,7 @@ def set_(invocation: Invocation, path: str) -> None:
     invocation.show({"path": path, "file": file}, lambda: click.echo(f"Sealed {path} in {file}; commit it."))
 
 
-@command("get", "ostack-k8s secrets get keystone_admin_password", group=secrets)
+@command("get", "ostack-k8s secrets get smtp_password", group=secrets)
 @click.argument("path")
 def get(invocation: Invocation, path: str) -> None:
     """Print one value in clear text."""
@@ -86,7 +91,7 @@ def check(invocation: Invocation) -> None:
 
 
 def _read_value(name: str) -> str:
-    """The clear text: from a pipe as it is without its last line end, or asked for; never an argument (`ps` shows those)."""
+    """The clear text: from a pipe, without its last line end, or asked for."""
     if sys.stdin.isatty():
         answer: str = click.prompt(f"Value of {name}", hide_input=True, confirmation_prompt=True, err=True)
         return answer

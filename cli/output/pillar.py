@@ -1,11 +1,9 @@
-"""A machine's pillar in words: the list of machines, one machine as YAML, where a value comes from."""
+"""A machine's pillar in words: the list of machines, where a value comes from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
-
-import click
 
 from cli.output.structured import dump
 from cli.output.terminal import print_table, write
@@ -30,11 +28,6 @@ def print_machines(nodes: Iterable[Node]) -> None:
         for node in nodes
     ]
     print_table(("machine", "address", "roles", "states"), rows, styles=("bold", "", "cyan", "dim"))
-
-
-def print_machine(name: str, rendered: Mapping[str, Any]) -> None:
-    """One machine's classes, states and pillar as YAML, fit to read or to grep."""
-    click.echo(dump({name: rendered}, "yaml"), nl=False)
 
 
 def print_why(path: str, answer: Mapping[str, Any]) -> None:

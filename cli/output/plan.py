@@ -57,10 +57,17 @@ def _values(plan: Plan) -> None:
     if not plan.values:
         _heading("Values", "none" if plan.before else "everything is new: nothing is deployed yet")
         return
-    _heading("Values", f"{len(plan.values)} changed")
-    for change in plan.values:
+    written = [change for change in plan.values if not change.derived]
+    follow = len(plan.values) - len(written)
+    _heading("Values", f"{len(written)} changed" + (f", {follow} follow from them" if follow else ""))
+    for change in written:
         where = place_of(change.file, change.line)
-        write(f"{change.path}: {_short(change.before)} → {_short(change.after)}", style="yellow", indent=2)
+        what = (
+            f"{change.path}: {_short(change.before)} → {_short(change.after)}"
+            if change.path
+            else f"machine {change.kind}"
+        )
+        write(what, style="yellow", indent=2)
         write(f"{where}   on {_machines(change.nodes)}".strip(), style="dim", indent=6)
 
 
@@ -68,11 +75,16 @@ def _images(plan: Plan) -> None:
     counts = Counter(image.action for image in plan.images)
     parts = [f"{counts[action]} to {action}" for action in ("build", "bake") if counts[action]]
     parts += [f"{counts['remove']} no longer used"] if counts["remove"] else []
-    _heading("Images", ", ".join([*parts, f"{plan.reused} reused"]) if parts else f"none ({plan.reused} reused)")
+    _heading(
+        "Images", ", ".join([*parts, f"{plan.reused} reused"]) if parts else f"none ({plan.reused} reused)"
+    )
     what = {"build": "packages by Docker, then its configuration", "bake": "configuration only, no Docker"}
     _lines(
         [
-            (f"{image.action:<6} {image.reference or image.before}   {what.get(image.action, '')}".rstrip(), "cyan")
+            (
+                f"{image.action:<6} {image.reference or image.before}   {what.get(image.action, '')}".rstrip(),
+                "cyan",
+            )
             for image in plan.images
         ]
     )
@@ -93,32 +105,51 @@ def _objects(plan: Plan) -> None:
 
 
 def _pods(plan: Plan) -> None:
-    _heading("Pods", f"of {len(plan.pods)} workload(s)" if plan.pods else "none restarts")
+    counts = Counter(pod.action for pod in plan.pods)
+    words = {"start": "new", "restart": "restarted", "scale": "scaled", "stop": "stopped"}
+    found = [f"{counts[action]} workload(s) {word}" for action, word in words.items() if counts[action]]
+    _heading("Pods", ", ".join(found) or "none")
     lines = []
     for pod in plan.pods:
         if pod.action == "scale":
             number = f"{pod.before} → {pod.after}"
         else:
             replicas = pod.before if pod.action == "stop" else pod.after
-            number = "one on each machine" if replicas is None else f"{replicas} pod(s)"
+            number = (
+                "one on each machine" if replicas is None else f"{replicas} pod{'s' if replicas != 1 else ''}"
+            )
         lines.append((f"{pod.action:<8}{pod.namespace}/{pod.name}   {number}", "cyan"))
     _lines(lines)
 
 
 def _nodes(plan: Plan) -> None:
     _heading("Machines", f"{len(plan.nodes)} to apply (`salt-call state.apply`)" if plan.nodes else "none")
-    _lines([(f"{node.action:<8}{node.name}   {_first(node.paths)}".rstrip(), "magenta") for node in plan.nodes])
+    _lines(
+        [(f"{node.action:<8}{node.name}   {_first(node.paths)}".rstrip(), "magenta") for node in plan.nodes]
+    )
 
 
 def _steps(plan: Plan) -> None:
-    _heading("Steps", f"{len(plan.steps)}, in this order" if plan.steps else "none")
+    _heading("Steps", "in this order" if plan.steps else "none")
     for number, step in enumerate(plan.steps, 1):
         colour, _ = IMPACT[step.impact]
-        detail = f"   {step.detail}" if step.detail else ""
+        detail = f"   {_short(step.detail, 90)}" if step.detail else ""
         write(f"{number:>3}. {step.name}{detail}", style="" if colour == "green" else colour, indent=1)
     colour, words = IMPACT[plan.impact]
     write()
     write(f"Impact    {words}", style=colour)
+    if plan.finalize:
+        write(f"Later     {len(plan.finalize)} step(s) wait for `ostack-k8s finalize`:", style="bold")
+        for step in plan.finalize:
+            write(step.name, style="dim", indent=10)
+    if plan.no_return:
+        write(f"No return {_way_back(plan.no_return)}", style="bold")
+
+
+def _way_back(step: str) -> str:
+    if step == "finalize":
+        return "after `ostack-k8s finalize`; until then `ostack-k8s rollback` brings the old release back"
+    return f'after step "{step}": from there only the database\'s snapshot brings the old release back'
 
 
 def _machines(names: Sequence[str]) -> str:

@@ -23,12 +23,11 @@ def console() -> Console:
     return made
 
 
-def write(text: str = "", style: str | None = None, indent: int = 0) -> None:
-    """One line of text, never read as markup; long lines wrap below their indent."""
-    from rich.padding import Padding
+def write(text: str = "", style: str = "", indent: int = 0) -> None:
+    """One line of text, never read as markup."""
     from rich.text import Text
 
-    console().print(Padding(Text(text, style=style or ""), (0, 0, 0, indent)) if indent else Text(text, style or ""))
+    console().print(Text(" " * indent + text, style), soft_wrap=True)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], styles: Sequence[str] = ()) -> None:
@@ -41,4 +40,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], styles: S
         table.add_column(column, style=styles[number] if number < len(styles) else None, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console().print(table)
+    if console().is_terminal:
+        console().print(table)
+        return
+    with console().capture() as captured:
+        console().print(table)
+    for line in captured.get().splitlines():
+        write(line.rstrip())

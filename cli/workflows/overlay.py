@@ -5,6 +5,7 @@ Here the packages meet: reclass_model gives the pillar, openstack_images the ref
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def overlay_of(inventory: Inventory, keyring: Keyring | None) -> Overlay:
 
     control = get(inventory.config_node().parameters, "kubernetes:control", {})
     images = {
-        path: Image(reference=image.reference, release=image.package.release, user=image.package.user)
-        for path, image in images_of(inventory).items()
+        role: Image(image.reference, image.release, asdict(image.user) if image.user else None)
+        for role, image in images_of(inventory).items()
     }
     return render(control, images, keyring.reveal if keyring else None)

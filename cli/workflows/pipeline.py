@@ -16,6 +16,7 @@ from reclass_model.errors import OperatorError
 
 if TYPE_CHECKING:
     from reclass_model.repository import Repository
+    from reclass_model.secrets import Keyring
 
 MODEL = Path("/srv/ostack-k8s/model")  # the Salt master's copy of the model
 
@@ -36,16 +37,19 @@ class Change:
     """What the pipeline works on: a commit, its tree, and the repository that has it."""
 
     repository: Repository
+    keyring: Keyring
     revision: str
     tree: Repository
     progress: Callable[[str], None]
 
 
-def run_pipeline(repository: Repository, revision: str, progress: Callable[[str], None]) -> Iterator[Stage]:
+def run_pipeline(
+    repository: Repository, keyring: Keyring, revision: str, progress: Callable[[str], None]
+) -> Iterator[Stage]:
     """Run the stages in order, giving each as it ends; nothing follows a refused one."""
     sha = repository.resolve(revision)
     with repository.at(sha) as tree:
-        change = Change(repository, sha, tree, progress)
+        change = Change(repository, keyring, sha, tree, progress)
         for name, run in STAGES:
             started = time.monotonic()
             try:
@@ -87,8 +91,9 @@ def _push(change: Change) -> str:
 
 def _make_images(change: Change, push: bool) -> str:
     from cli.workflows.images import build_images
+    from reclass_model.inventory import Inventory
 
-    result = build_images(change.tree, (), push, change.progress)
+    result = build_images(Inventory(change.tree), change.keyring, (), push, change.progress)
     return f"{len(result.built)} built, {len(result.baked)} baked, {len(result.reused)} reused"
 
 

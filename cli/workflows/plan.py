@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kubernetes_formula.manifests import Overlay
-    from kubernetes_formula.rollout import ObjectChange, Step
+    from kubernetes_formula.rollout.changes import ObjectChange
+    from kubernetes_formula.rollout.plan import Step
     from openstack_images.definition import BakedImage
     from reclass_model.difference import Change
     from reclass_model.inventory import Inventory
     from reclass_model.repository import Repository
 
 IMPACTS = ("none", "api", "data_plane")  # from the harmless to the one that customers' servers notice
+MIGRATING = ("expand", "migrate")
 POD_OWNERS = ("Deployment", "StatefulSet", "DaemonSet")
 
 
@@ -70,13 +72,15 @@ class Plan:
     nodes: tuple[NodeChange, ...]
     steps: tuple[Step, ...]
     impact: str
+    finalize: tuple[Step, ...]  # what waits for `finalize`
+    no_return: str | None  # the step after which the old release cannot come back; None: nothing is upgraded
 
     @property
     def content(self) -> dict[str, Any]:
         """What the digest covers, as plain data in the order of the contract."""
         from cli.output.structured import plain
 
-        names = ("values", "images", "objects", "pods", "nodes", "steps", "impact")
+        names = ("values", "images", "objects", "pods", "nodes", "steps", "impact", "finalize", "no_return")
         return {name: plain(getattr(self, name)) for name in names}
 
     @property
@@ -105,9 +109,10 @@ def plan_between(
     Raises OperatorError when either cannot be rendered.
     """
     from cli.workflows.overlay import images_of, overlay_of
-    from kubernetes_formula.rollout import object_changes, plan
+    from kubernetes_formula.rollout.changes import object_changes
+    from kubernetes_formula.rollout.plan import finalization, plan, released
     from reclass_model.difference import changes
-    from reclass_model.inventory import Inventory
+    from reclass_model.inventory import Inventory, get
 
     new = Inventory(after)
     old = Inventory(before) if before else None
@@ -115,7 +120,8 @@ def plan_between(
     images, reused = _images(images_of(old) if old else {}, images_of(new))
     desired = overlay_of(new, None)
     deployed = overlay_of(old, None) if old else None
-    steps = plan(deployed, desired)
+    steps = plan(deployed, desired, get(new.config_node().parameters, "openstack:release", {}))
+    upgraded = released(deployed, desired)
     return Plan(
         before=revisions[0],
         after=revisions[1],
@@ -125,9 +131,20 @@ def plan_between(
         objects=tuple(object_changes(deployed, desired)),
         pods=_pods(deployed, desired),
         nodes=_nodes(old, new, values),
-        steps=tuple(steps),
+        steps=steps,
         impact=max((step.impact for step in steps), key=IMPACTS.index, default="none"),
+        finalize=finalization(upgraded, desired),
+        no_return=_no_return(desired, upgraded, steps),
     )
+
+
+def _no_return(desired: Overlay, upgraded: Collection[str], steps: Sequence[Step]) -> str | None:
+    """Where the way back ends: the first migration that only a snapshot undoes, else `finalize`."""
+    if not upgraded:
+        return None
+    lost = {name for name in upgraded if desired.workloads[name].rollback == "snapshot"}
+    first = next((step.name for step in steps if step.workload in lost and step.phase in MIGRATING), None)
+    return first or "finalize"
 
 
 def _images(

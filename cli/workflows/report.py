@@ -28,7 +28,9 @@ def keep(report: Mapping[str, Any], directory: Path = REPORTS) -> Path | None:
 def find(rollout: str | None, directory: Path = REPORTS) -> dict[str, Any] | None:
     """A kept report, the newest when no rollout is named; None when there is none here."""
     if rollout and Path(rollout).name != rollout:
-        raise OperatorError(f"{rollout!r} is not a rollout's name", code="E041", hint="see `ostack-k8s status`")
+        raise OperatorError(
+            f"{rollout!r} is not a rollout's name", code="E041", hint="see `ostack-k8s status`"
+        )
     paths = sorted(directory.glob(f"{rollout or '*'}.json"), key=lambda path: path.stat().st_mtime)
     if not paths:
         return None

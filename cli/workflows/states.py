@@ -54,7 +54,17 @@ def salt_call(repository: Repository, node: str, *arguments: str) -> Any:
     program = _find_salt_call()
     with tempfile.TemporaryDirectory(prefix="ostack-k8s-salt-") as directory:
         _write_configuration(Path(directory), repository, node)
-        call = [program, "--local", "--config-dir", directory, "--out", "json", "--log-level", "error", *arguments]
+        call = [
+            program,
+            "--local",
+            "--config-dir",
+            directory,
+            "--out",
+            "json",
+            "--log-level",
+            "error",
+            *arguments,
+        ]
         done = subprocess.run(call, capture_output=True, text=True, check=False)
         try:
             return json.loads(done.stdout)["local"]

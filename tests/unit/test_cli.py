@@ -17,7 +17,18 @@ from cli.main import COMMANDS, main, root
 from cli.options import Command, Invocation
 from reclass_model.errors import OperatorError, Problem
 
-HEAVY = ("rich", "yaml", "ruamel", "salt", "docker", "kubernetes", "requests", "cryptography", "jsonschema", "jinja2")
+HEAVY = (
+    "rich",
+    "yaml",
+    "ruamel",
+    "salt",
+    "docker",
+    "kubernetes",
+    "requests",
+    "cryptography",
+    "jsonschema",
+    "jinja2",
+)
 
 
 def every_command() -> Iterator[tuple[str, click.Command]]:
@@ -88,8 +99,12 @@ def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:
     return left.value.code
 
 
-def test_an_operators_error_is_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    problem = Problem("E203", "address 10.0.0.1 is used twice", file="nodes/a.yml", line=4, hint="10.0.0.9 is free")
+def test_an_operators_error_is_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    problem = Problem(
+        "E203", "address 10.0.0.1 is used twice", file="nodes/a.yml", line=4, hint="10.0.0.9 is free"
+    )
     assert fail_with(OperatorError("x", problems=[problem]), monkeypatch) == 1
     said = capsys.readouterr().err
     assert "E203 nodes/a.yml:4: address 10.0.0.1 is used twice" in said
@@ -129,7 +144,9 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
     assert done.returncode == 141 and done.stderr == b""
 
 
-@pytest.mark.parametrize("arguments", [["vaildate"], ["validate", "--wrong"], ["why"], ["-o", "xml", "validate"]])
+@pytest.mark.parametrize(
+    "arguments", [["vaildate"], ["validate", "--wrong"], ["why"], ["-o", "xml", "validate"]]
+)
 def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main(arguments)

@@ -1,0 +1,109 @@
+"""Making images: what the model declares, with the builder and the registry that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cli.workflows.overlay import images_of
+from reclass_model.errors import OperatorError
+
+if TYPE_CHECKING:
+    from openstack_images.build import Result
+    from openstack_images.definition import BakedImage
+    from openstack_images.lock import Lock
+    from openstack_images.package import Builder
+    from openstack_images.registry import Registry
+    from reclass_model.inventory import Inventory
+    from reclass_model.secrets import Keyring
+
+RELEASE = "openstack_version"  # the `_param` that names the release of the model
+
+
+def builder_of(parameters: Mapping[str, Any]) -> Builder:
+    """The Docker host that builds, as the config machine's pillar names it."""
+    from openstack_images.package import Builder
+    from reclass_model.inventory import get
+
+    return Builder(get(parameters, "_param:builder", None), get(parameters, "openstack:package_mirror", None))
+
+
+def registry_of(parameters: Mapping[str, Any], keyring: Keyring) -> Registry:
+    """The registry of the config machine's pillar, with its password and its CA."""
+    from openstack_images.registry import Registry
+    from reclass_model.inventory import get
+
+    declared = keyring.reveal(get(parameters, "docker:registry"))
+    authority = get(parameters, f"pki:authority:{declared['authority']}:certificate")
+    return Registry(
+        declared["host"],
+        int(declared["port"]),
+        user=declared["user"],
+        password=declared["password"],
+        authority=authority,
+    )
+
+
+def build_images(
+    inventory: Inventory,
+    keyring: Keyring,
+    names: Collection[str],
+    push: bool,
+    progress: Callable[[str], None],
+) -> Result:
+    """Build what is missing of the named images (none named: all); with `push`, put it into the registry too."""
+    from openstack_images.build import build
+
+    parameters = inventory.config_node().parameters
+    chosen = choose(images_of(inventory), names)
+    registry = registry_of(parameters, keyring) if push else None
+    return build(chosen, registry, builder_of(parameters), push=push, progress=progress)
+
+
+def choose(images: Mapping[str, BakedImage], names: Collection[str]) -> dict[str, BakedImage]:
+    """The images of these names ("service-role" or "service:role"), all without a name; OperatorError E042."""
+    known = {name: role for role, image in images.items() for name in (role, image.name)}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        from difflib import get_close_matches
+
+        near = get_close_matches(unknown[0], known, n=1)
+        raise OperatorError(
+            f"the model has no image {unknown[0]!r}",
+            code="E042",
+            hint=f"did you mean {near[0]}?" if near else "`ostack-k8s images list` shows what there is",
+        )
+    wanted = {known[name] for name in names} or set(images)
+    return {role: image for role, image in images.items() if role in wanted}
+
+
+def lock_images(inventory: Inventory, releases: Collection[str], progress: Callable[[str], None]) -> Lock:
+    """Pin the versions that the mirror has today, for the model's release or for these; other pins stay."""
+    from openstack_images.lock import Lock, lock
+
+    repository = inventory.repository
+    wanted = {
+        release: images_of(inventory.with_parameters({RELEASE: release}) if release else inventory)
+        for release in releases or [""]
+    }
+    found = lock(wanted, builder_of(inventory.config_node().parameters), progress)
+    before = Lock.read(repository.lock_file)
+    names = {*before.images, *found.images}
+    merged = Lock(
+        {name: {**before.images.get(name, {}), **found.images.get(name, {})} for name in sorted(names)}
+    )
+    merged.write(repository.lock_file)
+    return merged
+
+
+def users_of(parameters: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Image role → the workloads and Jobs that run it."""
+    from reclass_model.inventory import get
+
+    found: dict[str, list[str]] = {}
+    for name, workload in sorted(get(parameters, "kubernetes:control:workload", {}).items()):
+        for user, description in [(name, workload), *(workload.get("job") or {}).items()]:
+            role = (description or {}).get("image")
+            if role:
+                found.setdefault(role, []).append(user if user == name else f"{name}/{user}")
+    return found
