@@ -34,7 +34,10 @@ class Artifact:
 
 
 def wanted(recipe: Mapping[str, Any]) -> list[Wanted]:
-    """The artifacts of a pillar's `bundle`, in its order; nulls are skipped. E701 when there is none or one is incomplete."""
+    """The artifacts of a pillar's `bundle`, in its order; nulls are skipped.
+
+    Raises OperatorError E701 when there is none or one is incomplete.
+    """
     entries = {name: entry for name, entry in (recipe.get("artifact") or {}).items() if entry is not None}
     if not entries:
         raise OperatorError(
@@ -47,13 +50,7 @@ def wanted(recipe: Mapping[str, Any]) -> list[Wanted]:
             if not entry.get(key):
                 raise OperatorError(f"bundle:artifact:{name}:{key} is not set", code="E701")
     return [
-        Wanted(
-            name,
-            str(entry["version"]),
-            entry["path"],
-            entry.get("image"),
-            entry.get("sha256"),
-        )
+        Wanted(name, str(entry["version"]), entry["path"], entry.get("image"), entry.get("sha256"))
         for name, entry in entries.items()
     ]
 

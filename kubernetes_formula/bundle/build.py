@@ -35,10 +35,7 @@ class Maker(Protocol):
 
 
 def build(
-    directory: Path,
-    recipe: Mapping[str, Any],
-    source: bool,
-    progress: Callable[[str], None],
+    directory: Path, recipe: Mapping[str, Any], source: bool, progress: Callable[[str], None]
 ) -> list[Artifact]:
     """Fill `directory` with the artifacts of a pillar's `bundle`; what is there already is left alone.
 
@@ -59,11 +56,7 @@ def build(
 
 
 def _fill(
-    directory: Path,
-    entries: list[Wanted],
-    maker: Maker,
-    cache: Cache,
-    progress: Callable[[str], None],
+    directory: Path, entries: list[Wanted], maker: Maker, cache: Cache, progress: Callable[[str], None]
 ) -> list[Artifact]:
     started = time.monotonic()
 

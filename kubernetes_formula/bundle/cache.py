@@ -1,7 +1,7 @@
 """What was built or downloaded once: files outside the repo, found by what went into them.
 
-An entry is a folder named by the digest of its inputs; the file in it is named by the digest of its content, so that a damaged
-one is noticed and made again.
+An entry is a folder named by the digest of its inputs; the file in it is named by the digest of its content, so that a
+damaged one is noticed and made again.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Cache:
 
     @classmethod
     def of_user(cls) -> Cache:
-        """`${XDG_CACHE_HOME:-~/.cache}/ostack-k8s/bundle`."""
+        """`${XDG_CACHE_HOME:-~/.cache}/ostack-k8s/artifacts`."""
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return cls(Path(home) / "ostack-k8s" / "bundle")
+        return cls(Path(home) / "ostack-k8s" / "artifacts")
 
     def obtain(self, inputs: Mapping[str, Any], make: Callable[[Path], Path]) -> Entry:
         """The file for these inputs; `make` is given an empty folder to work in and returns the file it made there."""

@@ -18,7 +18,7 @@ REBUILD = "run `ostack-k8s bundle build` again: it replaces what is not right"
 RECORDED = "underlay/bundle.yml"
 HEADER = """\
 ---
-# What each artifact of the bundle must hash to. Written by `ostack-k8s bundle build` and `ostack-k8s bundle verify --record`.
+# What each artifact of the bundle must hash to: written by `ostack-k8s bundle build` and `bundle verify --record`.
 """
 
 
@@ -38,7 +38,10 @@ def read_sums(directory: Path) -> dict[str, str]:
 
 
 def verify(directory: Path, expected: Mapping[str, Any]) -> list[Problem]:
-    """What is wrong with a bundle: each file that is missing, damaged, or not what the model's checksum (in a pillar's `bundle`) says."""
+    """What is wrong with a bundle: each file that is missing, damaged, or not what the model's checksum says.
+
+    `expected` is a pillar's `bundle`.
+    """
     _, problems = _survey(directory, wanted(expected))
     return problems
 
@@ -83,23 +86,11 @@ def _survey(
         artifacts.append(Artifact(entry.name, entry.version, entry.path, found, path.stat().st_size))
         if sums.get(entry.path) != found:
             said = f"{SUMS} says {sums[entry.path]}" if entry.path in sums else f"{SUMS} does not name it"
-            problems.append(
-                Problem(
-                    "E709",
-                    f"{path} has sha256 {found}, {said}",
-                    path=pillar,
-                    hint=REBUILD,
-                )
-            )
+            problems.append(Problem("E709", f"{path} has sha256 {found}, {said}", path=pillar, hint=REBUILD))
         elif recorded and entry.sha256 is None:
             hint = "run `ostack-k8s bundle verify --record`"
             problems.append(
-                Problem(
-                    "E710",
-                    f"the model has no checksum for {entry.name}",
-                    path=pillar,
-                    hint=hint,
-                )
+                Problem("E710", f"the model has no checksum for {entry.name}", path=pillar, hint=hint)
             )
         elif recorded and entry.sha256 != found:
             hint = f"{REBUILD}; if the bundle is right, run `ostack-k8s bundle verify --record`"

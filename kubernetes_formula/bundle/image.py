@@ -1,4 +1,4 @@
-"""Container images as OCI archives, for `ctr images import`: written by ourselves, byte for byte the same for the same content."""
+"""Container images as OCI archives, for `ctr images import`: the same content gives the same bytes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Artifacts from source, through the Go module proxy: pinned modules in, the same bytes out.
 
-`sources.yml` says how each artifact is made, `modules/<module>/<version>/` pins what goes into it. Go's own caches make a build
-that was interrupted go on where it was.
+`sources.yml` says how each artifact is made, `modules/<module>/<version>/` pins what goes into it. Go's own caches make
+a build that was interrupted go on where it was.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Source:
         self.compiler = _go_version(self._sources["go"])
 
     def check(self, wanted: Wanted) -> None:
-        """Raises OperatorError when this artifact cannot be made here: unknown, not pinned, or a C library is missing."""
+        """Raises OperatorError when this artifact cannot be made here: unknown, not pinned, a C library missing."""
         recipe = self._recipe(wanted)
         self._module(recipe, wanted)
         if recipe.form == "image" and wanted.image is None:
@@ -90,13 +90,7 @@ class Source:
         if recipe.form == "archive":
             _write_archive(target, members)
         else:
-            image.write(
-                target,
-                wanted.image or "",
-                members,
-                f"/{next(iter(members))}",
-                recipe.user,
-            )
+            image.write(target, wanted.image or "", members, f"/{next(iter(members))}", recipe.user)
         return target
 
     def _recipe(self, wanted: Wanted) -> Recipe:
@@ -123,28 +117,11 @@ class Source:
     @cached_property
     def _environment(self) -> dict[str, str]:
         """The caller's, with all that changes the result fixed. The hashes are in go.sum: no sum database is asked."""
-        fixed = {
-            "GOOS": "linux",
-            "GOARCH": "amd64",
-            "GOAMD64": "v1",
-            "GOFLAGS": "",
-            "GOEXPERIMENT": "",
-        }
-        return {
-            **os.environ,
-            **fixed,
-            "GOTOOLCHAIN": "local",
-            "GOWORK": "off",
-            "GOSUMDB": "off",
-        }
+        fixed = {"GOOS": "linux", "GOARCH": "amd64", "GOAMD64": "v1", "GOFLAGS": "", "GOEXPERIMENT": ""}
+        return {**os.environ, **fixed, "GOTOOLCHAIN": "local", "GOWORK": "off", "GOSUMDB": "off"}
 
     def _compile(
-        self,
-        recipe: Recipe,
-        wanted: Wanted,
-        package: str,
-        target: Path,
-        progress: Progress,
+        self, recipe: Recipe, wanted: Wanted, package: str, target: Path, progress: Progress
     ) -> None:
         major, minor = wanted.version.split(".")[:2]
         flags = "-s -w " + recipe.ldflags.format(version=wanted.version, major=major, minor=minor)
@@ -152,26 +129,14 @@ class Source:
         if recipe.cgo is not None:
             flags += " -extldflags -static"
             tags = ["-tags", recipe.cgo["tags"].replace(" ", ",")]
-        command = [
-            "go",
-            "build",
-            "-v",
-            "-mod=readonly",
-            "-trimpath",
-            "-buildvcs=false",
-            *tags,
-        ]
+        command = ["go", "build", "-v", "-mod=readonly", "-trimpath", "-buildvcs=false", *tags]
         command += ["-ldflags", flags, "-o", str(target), package]
         environment = self._environment | {"CGO_ENABLED": "0" if recipe.cgo is None else "1"}
         _run_go(command, self._module(recipe, wanted), environment, target.name, progress)
 
 
 def _run_go(
-    command: list[str],
-    cwd: Path,
-    environment: dict[str, str],
-    name: str,
-    progress: Progress,
+    command: list[str], cwd: Path, environment: dict[str, str], name: str, progress: Progress
 ) -> None:
     """Run `go build -v`, counting the packages it names. Raises OperatorError E704 with Go's own words."""
     words: list[str] = []
@@ -215,10 +180,7 @@ def _go_version(needed: str) -> str:
 def _library_version(name: str, cgo: Mapping[str, str]) -> str:
     """Version of the C library and the compiler. Raises OperatorError E702 when one is missing."""
     versions = []
-    for command in (
-        ["pkg-config", "--modversion", cgo["library"]],
-        ["cc", "--version"],
-    ):
+    for command in (["pkg-config", "--modversion", cgo["library"]], ["cc", "--version"]):
         found = shutil.which(command[0])
         result = subprocess.run(command, check=False, capture_output=True, text=True) if found else None
         if result is None or result.returncode != 0:

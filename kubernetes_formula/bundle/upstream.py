@@ -40,13 +40,13 @@ class Upstream:
 
     def inputs(self, wanted: Wanted) -> dict[str, Any]:
         """What is asked for: the model's checksum counts, so that a corrected one downloads again."""
-        return {
-            "url": self.prefix + (wanted.image or wanted.path),
-            "sha256": wanted.sha256,
-        }
+        return {"url": self.prefix + (wanted.image or wanted.path), "sha256": wanted.sha256}
 
     def make(self, wanted: Wanted, work: Path, progress: Callable[[str], None]) -> Path:
-        """Download into `work`; the file's path. OperatorError E705 when it fails, E706 when the checksum is not the model's."""
+        """Download into `work`; the file's path.
+
+        Raises OperatorError E705 when it fails, E706 when the checksum is not the model's.
+        """
         import requests
 
         target = work / "artifact"
@@ -73,10 +73,7 @@ class Upstream:
         return target
 
     def _download(self, path: str, target: Path) -> None:
-        with (
-            self._get(f"{self.prefix}{path}", stream=True) as response,
-            target.open("wb") as file,
-        ):
+        with self._get(f"{self.prefix}{path}", stream=True) as response, target.open("wb") as file:
             for chunk in response.iter_content(1 << 20):
                 file.write(chunk)
         target.chmod(0o644 if path.endswith((".gz", ".tgz")) else 0o755)
@@ -100,10 +97,7 @@ class Upstream:
                 raise OperatorError(f"{name} has no image for linux/amd64", code="E705")
             manifest = self._blob(f"{base}/manifests/{chosen}", chosen)
             content = json.loads(manifest)
-        digests = [
-            content["config"]["digest"],
-            *(layer["digest"] for layer in content["layers"]),
-        ]
+        digests = [content["config"]["digest"], *(layer["digest"] for layer in content["layers"])]
         blobs = [self._blob(f"{base}/blobs/{digest}", digest) for digest in digests]
         image.archive(target, name, content["mediaType"], manifest, blobs)
 
@@ -111,9 +105,7 @@ class Upstream:
         content = self._get(url, accept=MANIFEST_TYPES).content
         if f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:
             raise OperatorError(
-                f"{url} does not have the digest it was asked for by",
-                code="E706",
-                hint="try again",
+                f"{url} does not have the digest it was asked for by", code="E706", hint="try again"
             )
         return content
 
