@@ -18,14 +18,14 @@ from pathlib import Path
 from re import fullmatch
 from typing import Any
 
-from reclass_model import nodes
+from reclass_model import library, nodes
 from reclass_model.errors import OperatorError
 from reclass_model.nodes import TEMPLATE, Machine
 from reclass_model.repository import SETTINGS_FILE, Repository, write_atomically
-from reclass_model.update import LIBRARY, library_version, pristine_message, vendor
 
 TREE = TEMPLATE / "tree"
 SECRETS = "classes/cluster/NAME/secrets.yml"
+TRAILER = "Pristine-Library"  #: marks the commits that hold what init or update wrote, untouched by a person
 PASSWORD_BYTES = 24  #: 192 bits; base64url, so that a password is safe in a URL and in SQL
 
 
@@ -94,13 +94,15 @@ def _matching(pattern: str, right: str, value: Any) -> str:
     return str(value)
 
 
-def _count(least: int, odd: bool, value: Any) -> int:
+def _count(least: int, most: int, value: Any, odd: bool = False) -> int:
     try:
         number = int(str(value))
     except ValueError:
         raise ValueError(f"{value!r} is no number") from None
     if number < least:
         raise ValueError(f"{number} is too few: at least {least}")
+    if number > most:
+        raise ValueError(f"{number} is too many: at most {most}, more with `ostack-k8s node add`")
     if odd and number % 2 == 0:
         raise ValueError(
             f"{number} is even: an etcd cluster needs an odd number of members, e.g. {number + 1}"
@@ -119,7 +121,7 @@ def _network(value: Any) -> str:
     try:
         network = IPv4Network(str(value))
     except ValueError as error:
-        raise ValueError(f"{error}; e.g. 10.10.0.0/24") from None
+        raise ValueError(f"{value!r} is no network ({error}); e.g. 10.10.0.0/24") from None
     if network.prefixlen > 24:
         raise ValueError(f"{network} is too small: /24 or larger")
     return str(network)
@@ -127,7 +129,7 @@ def _network(value: Any) -> str:
 
 def _release(value: Any) -> str:
     known = sorted(
-        path.stem for path in (LIBRARY / "openstack" / "release").glob("*.yml") if path.stem != "init"
+        path.stem for path in (library.CLASSES / "openstack" / "release").glob("*.yml") if path.stem != "init"
     )
     if value not in known:
         raise ValueError(f"{value!r} is no release of this library: {', '.join(known)}")
@@ -165,11 +167,11 @@ QUESTIONS: tuple[Question, ...] = (
         "masters",
         "Kubernetes masters (1, or 3 for HA)",
         _always(1),
-        partial(_count, 1, True),
+        partial(_count, 1, 9, odd=True),
         _several_machines,
     ),
-    Question("controllers", "Control machines", _always(3), partial(_count, 1, False), _several_machines),
-    Question("computes", "Compute machines", _always(2), partial(_count, 0, False), _several_machines),
+    Question("controllers", "Control machines", _always(3), partial(_count, 1, 10), _several_machines),
+    Question("computes", "Compute machines", _always(2), partial(_count, 0, 200), _several_machines),
     Question("openstack_version", "OpenStack release", _always("epoxy"), _release),
     Question("openstack_region", "Name of its region", _always("RegionOne"), _REGION),
     Question("kubernetes_version", "Kubernetes version", _always("1.36.3"), _VERSION),
@@ -298,6 +300,17 @@ def create(
     return Created(target, tuple(machine.name for machine in machines(answers)), identity, commit)
 
 
+def pristine_message(subject: str) -> str:
+    """A commit message that marks the commit as pristine: `update` starts from the last of them."""
+    return f"{subject}\n\n{TRAILER}: {library.library_version()}"
+
+
+def write_files(root: Path, texts: Mapping[str, str]) -> None:
+    """Write path → text below `root`; scripts are executable."""
+    for name, text in texts.items():
+        write_atomically(root / name, text, mode=0o755 if text.startswith("#!") else 0o644)
+
+
 def default_identity_directory(cluster: str) -> Path:
     """Where the identities of a cluster lie unless told otherwise, outside of its repo."""
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
@@ -313,11 +326,10 @@ def _write(
     names = [machine.name for machine in machines(answers)]
     cluster = answers.cluster_name
     directory = identity_dir or default_identity_directory(cluster)
-    progress(f"{len(names)} machines, class library {library_version()}")
-    vendor(root)
-    for name, text in files(answers).items():
-        write_atomically(root / name, text, mode=0o755 if text.startswith("#!") else 0o644)
-    _write_settings(root, answers.raw(), cluster, names, directory, library_version())
+    progress(f"{len(names)} machines, class library {library.library_version()}")
+    library.vendor(root)
+    write_files(root, files(answers))
+    _write_settings(root, answers.raw(), cluster, names, directory, library.library_version())
     repository = Repository(root)
     config = _first(machines(answers), "config").name
     write_atomically(repository.secrets_file, _secrets(repository, config))
@@ -370,7 +382,7 @@ def _write_settings(
             "machines": {name: new_identity(directory / "machines" / f"{name}.age") for name in names},
         },
     }
-    head = "# Written by `ostack-k8s init`, read by `update` (answers) and by `secrets` and `pki` (who may read what).\n"
+    head = "# Written by `init`; read by `update` (the answers) and by `secrets` and `pki` (who may read what).\n"
     write_atomically(root / SETTINGS_FILE, head + yaml.safe_dump(settings, sort_keys=False))
 
 

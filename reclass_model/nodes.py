@@ -12,6 +12,7 @@ from functools import cache
 from io import StringIO
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from re import fullmatch
 from typing import Any
 
 from reclass_model.errors import OperatorError
@@ -139,6 +140,8 @@ def add(
     inventory = Inventory(repository)
     parameters = inventory.config_node().parameters
     fqdn = name if "." in name else f"{name}.{get(parameters, '_param:cluster_domain')}"
+    if not fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", fqdn):
+        raise OperatorError(f"{fqdn!r} is no host name", code="E009", hint="e.g. cmp03")
     unknown = [role for role in role_names if role not in roles()]
     if unknown or not role_names:
         raise OperatorError(

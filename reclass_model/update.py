@@ -1,4 +1,4 @@
-"""The vendored class library of a deployment repo: copying it in, and merging a newer one.
+"""Merging a newer class library (and template) into a deployment repo.
 
 Every repo has a *pristine* commit: what `init` or the last `update` wrote, untouched by a person. It is an ancestor of
 the branch and found by its trailer. `update` renders the new library on top of it and lets git merge the two, so an
@@ -7,20 +7,16 @@ operator's edits survive and conflicts are git's.
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 from reclass_model.errors import OperatorError
-from reclass_model.repository import SETTINGS_FILE, Repository, write_atomically
-
-LIBRARY = Path(__file__).parent / "library" / "classes" / "system"
-TRAILER = "Pristine-Library"
+from reclass_model.generate import TRAILER, Answers, files, pristine_message, write_files
+from reclass_model.library import library_version, vendor
+from reclass_model.nodes import edit
+from reclass_model.repository import SETTINGS_FILE, Repository
 
 
 @dataclass(frozen=True)
@@ -32,37 +28,12 @@ class Updated:
     conflicts: tuple[str, ...]
 
 
-@cache
-def library_version() -> str:
-    """The version of the library shipped here: the package's, and a digest of the content."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in LIBRARY.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(LIBRARY)}\0".encode() + path.read_bytes() + b"\0")
-    return f"{version('ostack-k8s')}+{digest.hexdigest()[:12]}"
-
-
-def vendor(root: Path) -> None:
-    """Put the library, verbatim, into a deployment repo's tree in place of the one that is there."""
-    target = root / "classes" / "system"
-    if target.exists():
-        shutil.rmtree(target)
-    shutil.copytree(LIBRARY, target)
-
-
-def pristine_message(subject: str) -> str:
-    """A commit message that marks the commit as pristine."""
-    return f"{subject}\n\n{TRAILER}: {library_version()}"
-
-
 def update(repository: Repository, progress: Callable[[str], None]) -> Updated:
     """Merge the library shipped here into a deployment repo.
 
     With conflicts the merge is left as git leaves it, for a person to settle and commit.
     Raises OperatorError E007 for uncommitted changes, E008 when there is no pristine commit to start from.
     """
-    from reclass_model.generate import Answers, files
-    from reclass_model.nodes import edit
-
     before = repository.settings.library_version
     if repository.is_dirty():
         raise OperatorError(
@@ -83,9 +54,7 @@ def update(repository: Repository, progress: Callable[[str], None]) -> Updated:
         try:
             pristine = Repository(tree)
             vendor(tree)
-            for name, text in files(Answers.of(pristine.settings.answers)).items():
-                if (tree / name).exists() or name.startswith("ci/"):
-                    write_atomically(tree / name, text, mode=_mode(tree / name, text))
+            write_files(tree, files(Answers.of(pristine.settings.answers)))
             edit(tree / SETTINGS_FILE, lambda document: document.update(library_version=library_version()))
             head = pristine.commit(pristine_message(f"Library {library_version()}"), [tree])
         finally:
@@ -102,7 +71,7 @@ def _merge(repository: Repository, revision: str) -> tuple[str, ...]:
     try:
         repository.git(
             "merge", "--no-ff", "--quiet", "-m", f"Take library {library_version()}", revision,
-            environment=repository._author(),
+            environment=repository.author(),
         )  # fmt: skip
     except OperatorError:
         conflicts = _ask(repository, "diff", "--name-only", "--diff-filter=U").splitlines()
@@ -110,10 +79,6 @@ def _merge(repository: Repository, revision: str) -> tuple[str, ...]:
             raise
         return tuple(conflicts)
     return ()
-
-
-def _mode(path: Path, text: str) -> int:
-    return 0o755 if text.startswith("#!") else 0o644
 
 
 def _ask(repository: Repository, *arguments: str) -> str:
