@@ -1,4 +1,4 @@
-"""Every code that a problem of the model can have, in one table: documentation is made from it, a test holds it complete.
+"""Every code that a problem of the model can have, in one table: documentation comes from it, a test keeps it whole.
 
 E0xx the repository and how it is used · E1xx YAML, references, schemas · E2xx rules across machines · E3xx releases ·
 E4xx secrets and certificates · W1xx warnings.
@@ -12,6 +12,10 @@ CODES: dict[str, str] = {
     "E003": "no such machine",
     "E005": "git refused",
     "E006": "no such revision",
+    "E007": "the directory is not empty, or there are changes that are not committed",
+    "E008": "the repo has no commit of the library to merge from",
+    "E009": "a machine cannot be added",
+    "E010": "an answer to `init` is not allowed",
     "E100": "a machine cannot be rendered",
     "E101": "invalid YAML",
     "E102": "a key stands twice in one mapping",

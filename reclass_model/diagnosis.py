@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import yaml
 
 from reclass_model.errors import OperatorError, Problem
 from reclass_model.repository import Repository
 from reclass_model.sources import Source, Sources, entries, line_of, nearest
+from reclass_model.validation.files import missing_classes
 
 _LOOKUP = re.compile(r"reference '\$\{(?P<reference>.*?)\}' (?:in|for) parameter '(?P<parameter>.*?)'")
 _MISSING_KEY = re.compile(r"key '(?P<key>[^']*)' not found")
@@ -34,17 +36,8 @@ def diagnose(repository: Repository, node: str, said: str) -> Problem:
         if source.problems:
             return source.problems[0]
     for source in (machine, *reached):
-        for name, line in source.includes():
-            if name not in sources.class_files:
-                hint = nearest(name, sources.class_files) or "classes lie in classes/, dots are directories"
-                return Problem(
-                    "E103",
-                    f"class {name!r} does not exist",
-                    node,
-                    file=source.file,
-                    line=line,
-                    hint=hint,
-                )
+        for problem in missing_classes(source, sources):
+            return replace(problem, node=node)
     chain = [*reached, machine]
     if found := _LOOP.search(said):
         return _loop(chain, node, re.findall(r'"(.*?)"', found["paths"]))
@@ -147,7 +140,9 @@ def _missing_reference(
 
 def _unknown_release(chain: Sequence[Source], node: str, release: str, place: Scalar | None) -> Problem:
     """A lookup of a release that the library does not know; the place is where its name is written."""
-    known = sorted({key for source in chain for key in _keys_below(source.parameters, ("openstack", "release"))})
+    known = sorted(
+        {key for source in chain for key in _keys_below(source.parameters, ("openstack", "release"))}
+    )
     written = place
     inner = re.search(r"\$\{([^${}]+)\}", place.text) if place else None
     for _ in range(20):

@@ -1,0 +1,101 @@
+"""`validate`: is this model right? Files, then rendering, then schemas, then what crosses machines, then releases.
+
+Every problem names the file and line to mend; the same problem on many machines is told once. Needs no key and writes
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from reclass_model.errors import OperatorError, Problem
+from reclass_model.inventory import Inventory, Node
+from reclass_model.repository import Repository
+from reclass_model.secrets import check
+from reclass_model.sources import Sources
+from reclass_model.validation.cluster import Cluster
+from reclass_model.validation.contract import Contracts
+from reclass_model.validation.files import file_problems
+from reclass_model.validation.release import release_problems
+
+_BROKEN_MACHINES = 10  #: as many machines that cannot be rendered are told, then rendering stops
+DEPLOYED = "deployed"  #: the reference (Repository.reference) to what runs now
+
+
+@dataclass(frozen=True)
+class Report:
+    errors: list[Problem]
+    warnings: list[Problem]
+
+    @property
+    def ok(self) -> bool:
+        return not self.errors
+
+
+def validate(repository: Repository) -> Report:
+    """Check the whole model. Raises OperatorError only where there is no model to check (E00x)."""
+    sources = Sources(repository)
+    found = [*file_problems(sources), *check(repository, None)]
+    if not any(is_error(problem) for problem in found):
+        found += _pillar_problems(repository, sources)
+    merged = _told_once(found)
+    return Report(
+        errors=[problem for problem in merged if is_error(problem)],
+        warnings=[problem for problem in merged if not is_error(problem)],
+    )
+
+
+def is_error(problem: Problem) -> bool:
+    return problem.code.startswith("E")
+
+
+def _pillar_problems(repository: Repository, sources: Sources) -> list[Problem]:
+    found: list[Problem] = []
+    contracts, cluster = Contracts(repository, sources), Cluster(repository, sources)
+    broken: list[Problem] = []
+    for node in _rendered(Inventory(repository), broken):
+        found += contracts.problems(node)
+        cluster.add(node)
+    if broken:  # rules across machines would speak of machines that are not there
+        return [*found, *broken]
+    found += cluster.problems()
+    if cluster.config is not None:
+        found += release_problems(_deployed(repository), cluster.config, repository, sources)
+    return found
+
+
+def _rendered(inventory: Inventory, broken: list[Problem]) -> Iterator[Node]:
+    for name in inventory.repository.node_names():
+        try:
+            yield inventory.node(name)
+        except OperatorError as error:
+            broken.extend(error.problems)
+            if len(broken) == _BROKEN_MACHINES:
+                return
+
+
+def _deployed(repository: Repository) -> Node | None:
+    """The config machine of what runs now; None when nothing does, or when that model cannot be read any more."""
+    revision = repository.reference(DEPLOYED) if repository.is_git() else None
+    if revision is None:
+        return None
+    try:
+        with repository.at(revision) as old:
+            return Inventory(old).config_node()
+    except OperatorError:
+        return None
+
+
+def _told_once(problems: Iterable[Problem]) -> list[Problem]:
+    """The same thing wrong at the same place is one problem, whatever the number of machines it reaches."""
+    grouped: dict[tuple[object, ...], list[Problem]] = {}
+    for problem in problems:
+        place = (problem.file, problem.line) if problem.file else (problem.node,)
+        grouped.setdefault((problem.code, problem.message, problem.path, *place), []).append(problem)
+    merged = []
+    for group in grouped.values():
+        others = {problem.node for problem in group} - {group[0].node}
+        more = f" (and on {len(others)} more machines)" if others else ""
+        merged.append(replace(group[0], message=group[0].message + more))
+    return sorted(merged, key=lambda problem: (problem.code, problem.file or "", problem.line or 0))

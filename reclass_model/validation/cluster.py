@@ -1,0 +1,259 @@
+"""Rules that cross machines: addresses, networks, membership, and whether each workload has a machine and an image.
+
+Machines are added one at a time and only the little that the rules need is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import ip_address, ip_network
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reclass_model.errors import Problem
+from reclass_model.inventory import Node, get
+from reclass_model.provenance import locate, origin
+from reclass_model.repository import Repository
+from reclass_model.sources import CONFIG_ROLE, Sources, nearest
+
+ROLES_FILE = Path(__file__).parent.parent / "template" / "roles.yml"
+ETCD_MEMBERS = "etcd:server:member"
+WORKLOADS = "kubernetes:control:workload"
+LABELS = "kubernetes:pool:labels"
+
+
+@dataclass(frozen=True)
+class _Machine:
+    name: str
+    address: Any
+    roles: frozenset[str]
+    labels: Mapping[str, Any] | None  #: None: no kubelet there
+
+
+class Cluster:
+    """What the rules need to know of all machines."""
+
+    def __init__(self, repository: Repository, sources: Sources) -> None:
+        self.repository, self.sources = repository, sources
+        self.machines: list[_Machine] = []
+        self.config: Node | None = None
+        self._networks: dict[
+            tuple[tuple[str, str], ...], str
+        ] = {}  #: what networks there are → a machine that says so
+        self._members: dict[
+            str, tuple[str, dict[str, Any]]
+        ] = {}  #: member list → a machine that has it, the list
+        self._configs: list[str] = []
+
+    def add(self, node: Node) -> None:
+        """Take note of a machine."""
+        parameters = node.parameters
+        own = parameters.get("_param") or {}
+        roles = frozenset(name.rsplit(".", 1)[1] for name in node.classes if name.startswith("system.role."))
+        labels = (
+            get(parameters, LABELS, None) if get(parameters, "kubernetes:pool", None) is not None else None
+        )
+        self.machines.append(_Machine(node.name, own.get("address"), roles, labels))
+        networks = tuple(
+            sorted((key, str(value)) for key, value in own.items() if key.endswith("_network") and value)
+        )
+        self._networks.setdefault(networks, node.name)
+        for path in (*self._lists, ETCD_MEMBERS):
+            listed = get(parameters, path, None)
+            if isinstance(listed, Mapping) and path not in self._members:
+                self._members[path] = (node.name, _present(listed))
+        if CONFIG_ROLE in node.classes:
+            self._configs.append(node.name)
+            self.config = node
+
+    def problems(self) -> Iterator[Problem]:
+        yield from self._addresses()
+        for networks, node in self._networks.items():
+            yield from self._overlaps(node, networks)
+        yield from self._even_membership()
+        for path, roles in self._lists.items():
+            yield from self._membership(path, roles)
+        yield from self._config_machine()
+        if self.config is not None:
+            for name, workload in _present(get(self.config.parameters, WORKLOADS, None) or {}).items():
+                yield from self._workload(self.config, name, workload)
+
+    def _at(
+        self, node: str, path: str, code: str, message: str, hint: str, *, follow: bool = True
+    ) -> Problem:
+        place = (origin if follow else locate)(self.repository, node, path, sources=self.sources)
+        file, line = (place.file, place.line) if place else (f"nodes/{node}.yml", None)
+        return Problem(code, message, node, path, file, line, hint)
+
+    # --- addresses and networks ---
+
+    def _addresses(self) -> Iterator[Problem]:
+        owner: dict[str, str] = {}
+        for machine in self.machines:
+            path = "_param:address"
+            if machine.address is None:
+                yield self._at(
+                    machine.name, path, "E113", f"{machine.name} has no address", "_param: {address: …}"
+                )
+                continue
+            try:
+                address = str(ip_address(machine.address))
+            except ValueError:
+                what = f"{machine.address!r} is no IP address"
+                yield self._at(machine.name, path, "E112", what, "for example 10.10.0.21")
+                continue
+            first = owner.setdefault(address, machine.name)
+            if first != machine.name:
+                what = f"{machine.name} has the address {address} of {first}"
+                yield self._at(
+                    machine.name, path, "E201", what, "`ostack-k8s node add` picks the next free one"
+                )
+
+    def _overlaps(self, node: str, networks: tuple[tuple[str, str], ...]) -> Iterator[Problem]:
+        parsed = {}
+        for name, text in networks:
+            try:
+                parsed[name] = ip_network(text)
+            except ValueError as error:
+                yield self._at(
+                    node, f"_param:{name}", "E112", f"{name}: {error}", "for example 10.244.0.0/16"
+                )
+        for (name, network), (other, against) in combinations(parsed.items(), 2):
+            if network.version == against.version and network.overlaps(against):
+                what = f"{name} {network} overlaps {other} {against}"
+                place = locate(self.repository, node, f"_param:{other}", sources=self.sources)
+                hint = f"{other} is set in {place.file}:{place.line}" if place else "choose another one"
+                yield self._at(node, f"_param:{name}", "E202", what, hint)
+
+    # --- membership ---
+
+    @cached_property
+    def _lists(self) -> dict[str, frozenset[str] | None]:
+        """Member list → the roles whose machines belong there; None: every machine."""
+        declared = yaml.safe_load(ROLES_FILE.read_text())
+        lists: dict[str, frozenset[str] | None] = dict.fromkeys(
+            (declared["machine"].get("member") or {}), None
+        )
+        for role, settings in declared["role"].items():
+            for path in settings.get("member") or {}:
+                lists[path] = (lists.get(path) or frozenset()) | {role}
+        return lists
+
+    def _even_membership(self) -> Iterator[Problem]:
+        node, members = self._members.get(ETCD_MEMBERS, ("", {}))
+        if members and len(members) % 2 == 0:
+            what = f"etcd has {len(members)} members; an even number tolerates no more failures than one less"
+            yield self._at(node, ETCD_MEMBERS, "E203", what, "1, 3 or 5 members", follow=False)
+
+    def _membership(self, path: str, roles: frozenset[str] | None) -> Iterator[Problem]:
+        """Hold a member list against the machines and their addresses."""
+        if path not in self._members:
+            return
+        node, members = self._members[path]
+        wanted = {
+            machine.name: machine for machine in self.machines if roles is None or roles & machine.roles
+        }
+        for name in sorted(set(members) - set(wanted)):
+            known = any(machine.name == name for machine in self.machines)
+            what = f"{name} is in {path}, but " + (
+                "has none of its roles" if known else "there is no such machine"
+            )
+            hint = nearest(name, sorted(wanted)) or "take it out, or give the machine the role"
+            yield self._at(node, f"{path}:{name}", "E204", what, hint, follow=False)
+        for name in sorted(set(wanted) - set(members)):
+            what = (
+                f"{name} has the role {', '.join(sorted(roles & wanted[name].roles))}, but "
+                if roles
+                else f"{name} "
+            )
+            what += f"is not in {path}"
+            yield self._at(node, path, "E204", what, f"add it: {name}: …", follow=False)
+        for name in sorted(set(wanted) & set(members)):
+            entry = members[name]
+            if isinstance(entry, Mapping) and "address" in entry and entry["address"] != wanted[name].address:
+                what = f"{name} has the address {wanted[name].address}, but {entry['address']} in {path}"
+                yield self._at(node, f"{path}:{name}:address", "E204", what, "make them the same")
+
+    def _config_machine(self) -> Iterator[Problem]:
+        if len(self._configs) != 1:
+            what = f"{len(self._configs)} machines have the class {CONFIG_ROLE}"
+            file = f"nodes/{self._configs[1]}.yml" if self._configs else "nodes"
+            names = f": {', '.join(self._configs)}" if self._configs else ""
+            hint = "exactly one machine builds images and runs rollouts"
+            yield Problem("E205", what + names, file=file, line=1 if self._configs else None, hint=hint)
+
+    # --- workloads ---
+
+    def _workload(self, config: Node, name: str, workload: Mapping[str, Any]) -> Iterator[Problem]:
+        path = f"{WORKLOADS}:{name}"
+        yield from self._placement(config, path, name, workload)
+        jobs = _present(workload.get("job") or {})
+        for owner, entry in (
+            (path, workload),
+            *((f"{path}:job:{job}", entry) for job, entry in jobs.items()),
+        ):
+            image = entry.get("image")
+            if isinstance(image, str) and get(config.parameters, f"{image}:image", None) is None:
+                what = f"{name} uses the image {image!r}, which nobody defines"
+                yield self._at(config.name, f"{owner}:image", "E207", what, self._image_hint(config, image))
+        known = _present(get(config.parameters, WORKLOADS))
+        for place in ("upgrade:after", *(f"job:{job}:after" for job in jobs)):
+            for other in _present(get(workload, place, None) or {}):
+                if other not in known:
+                    what, hint = f"{name} follows {other!r}, which does not exist", nearest(other, known)
+                    full = f"{path}:{place}:{other}"
+                    yield self._at(
+                        config.name, full, "E208", what, hint or "known: " + ", ".join(known), follow=False
+                    )
+
+    def _image_hint(self, config: Node, image: str) -> str:
+        known = [
+            f"{system}:{role}"
+            for system, roles in config.parameters.items()
+            if isinstance(roles, Mapping) and not system.startswith("_")
+            for role, value in roles.items()
+            if isinstance(value, Mapping) and value.get("image") is not None
+        ]
+        return nearest(image, known) or f"known: {', '.join(known)}"
+
+    def _placement(
+        self, config: Node, path: str, name: str, workload: Mapping[str, Any]
+    ) -> Iterator[Problem]:
+        selector = {key: str(value) for key, value in _present(workload.get("node_selector") or {}).items()}
+        fit = [
+            machine.name
+            for machine in self.machines
+            if machine.labels is not None
+            and all(str(machine.labels.get(key)) == value for key, value in selector.items())
+        ]
+        if not fit:
+            wanted = ", ".join(f"{key}={value}" for key, value in selector.items()) or "any node"
+            labels = sorted(
+                {
+                    f"{key}={value}"
+                    for machine in self.machines
+                    for key, value in (machine.labels or {}).items()
+                }
+            )
+            hint = f"labels there are: {', '.join(labels) or 'none'}"
+            yield self._at(
+                config.name, f"{path}:node_selector", "E206", f"no machine can run {name} ({wanted})", hint
+            )
+        for volume, entry in _present(workload.get("volume") or {}).items():
+            pinned = _present(entry.get("nodes") or {}) if isinstance(entry, Mapping) else {}
+            for key, value in pinned.items():
+                machine = value if isinstance(value, str) else key
+                if fit and machine not in fit:
+                    what = f"the volume {volume} of {name} is on {machine}, where {name} cannot run"
+                    hint = nearest(machine, fit) or f"machines that can: {', '.join(fit)}"
+                    full = f"{path}:volume:{volume}:nodes:{key}"
+                    yield self._at(config.name, full, "E206", what, hint)
+
+
+def _present(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in mapping.items() if value is not None}

@@ -1,0 +1,66 @@
+"""May these images follow those that run now? Unknown, skipped and earlier releases are refused.
+
+The releases and what each may be upgraded from are data (`openstack:release`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reclass_model.errors import Problem
+from reclass_model.inventory import Node, get
+from reclass_model.provenance import origin
+from reclass_model.repository import Repository
+from reclass_model.sources import Sources, nearest
+
+RELEASES = "openstack:release"
+
+
+def image_releases(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """ "keystone:server" → the release of its image; images without a release are left out."""
+    return {
+        f"{system}:{role}": value["image"]["release"]
+        for system, roles in parameters.items()
+        if isinstance(roles, Mapping) and not system.startswith("_")
+        for role, value in roles.items()
+        if isinstance(value, Mapping)
+        and isinstance(value.get("image"), Mapping)
+        and value["image"].get("release")
+    }
+
+
+def release_problems(
+    before: Node | None, after: Node, repository: Repository, sources: Sources
+) -> Iterator[Problem]:
+    """What forbids going from the config machine `before` (None: nothing runs) to `after`."""
+    releases = {name: value for name, value in (get(after.parameters, RELEASES, None) or {}).items() if value}
+    running = image_releases(before.parameters) if before else {}
+    for image, release in image_releases(after.parameters).items():
+        if found := _refusal(running.get(image), release, releases):
+            code, message, hint = found
+            path = f"{image}:image:release"
+            place = origin(repository, after.name, path, sources=sources)
+            file, line = (place.file, place.line) if place else (None, None)
+            yield Problem(code, f"{image}: {message}", after.name, path, file, line, hint)
+
+
+def _refusal(
+    old: str | None, new: str, releases: Mapping[str, Mapping[str, Any]]
+) -> tuple[str, str, str] | None:
+    """(code, message, hint) of why `new` may not follow `old`; None when it may."""
+    if new not in releases:
+        return "E301", f"unknown release {new!r}", nearest(new, releases) or f"known: {', '.join(releases)}"
+    allowed = [name for name, value in (releases[new].get("upgrade_from") or {}).items() if value is not None]
+    if old is None or old == new or old in allowed:
+        return None
+    if old in releases and releases[old].get("order", 0) > releases[new].get("order", 0):
+        hint = (
+            "until `finalize`, `ostack-k8s rollback` goes back to the release before; after it nothing does"
+        )
+        return "E303", f"{new} is older than {old}, which runs now", hint
+    return (
+        "E302",
+        f"{old}, which runs now, cannot go straight to {new}",
+        f"it may follow {', '.join(allowed) or 'none'}",
+    )
