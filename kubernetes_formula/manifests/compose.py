@@ -56,7 +56,7 @@ def compose(
 def secret_files(
     control: Mapping[str, Any], images: Mapping[str, Image], reveal: Reveal | None = None
 ) -> dict[str, str]:
-    """Path beside the Compose file → text. Compose does not change their owner: write them 0444 into a 0700 directory."""
+    """Path beside the Compose file → text. Compose keeps their owner: write them 0444 into a 0700 directory."""
     files = {}
     for program, _, _ in _programs(control, images):
         if sealed := seal(program, reveal):

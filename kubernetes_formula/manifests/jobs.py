@@ -1,7 +1,7 @@
 """Jobs of a workload: `job:` of the pillar → Kubernetes Jobs, named by a digest of their template.
 
-A Job is never patched: a changed template is a new Job. For `bootstrap` the digest leaves out the image, so that neither a
-new configuration nor a new release sets a service up again.
+A Job is never patched: a changed template is a new Job. For `bootstrap` the digest leaves out the image, so
+that neither a new configuration nor a new release sets a service up again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The overlay as values: what `render` gives, what a rollout compares, applies and records.
 
-Objects are plain dicts as the Kubernetes API takes them; the rest is what an object cannot say (order, strategy, release).
+Objects are plain dicts as the Kubernetes API takes them; the rest is what an object cannot say.
 """
 
 from __future__ import annotations

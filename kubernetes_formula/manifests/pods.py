@@ -18,8 +18,8 @@ from reclass_model.secrets import is_secret
 
 _SECRET_VOLUME = "secret"
 
-#: Seconds and counts. Start-up may take 5 minutes; a pod leaves its Service after 10 s of bad answers and is restarted only
-#: after two minutes of them, since a restart does not mend a dead database.
+#: Seconds and counts. Start-up may take 5 minutes; a pod leaves its Service after 10 s of bad answers and is
+#: restarted only after two minutes of them, since a restart does not mend a dead database.
 _STARTUP = {"periodSeconds": 2, "timeoutSeconds": 5, "failureThreshold": 150}
 _READINESS = {"periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 2}
 _LIVENESS = {"periodSeconds": 20, "timeoutSeconds": 10, "failureThreshold": 6}

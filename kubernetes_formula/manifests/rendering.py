@@ -38,8 +38,8 @@ _APPLY_ORDER = (
 def render(control: Mapping[str, Any], images: Mapping[str, Image], reveal: Reveal | None = None) -> Overlay:
     """The overlay of `kubernetes:control`.
 
-    `images` are keyed by the pillar path of their role. Without `reveal` the values of Secrets are `***`; every name is the
-    same either way. OperatorError E6xx for a workload that cannot be rendered.
+    `images` are keyed by the pillar path of their role. Without `reveal` the values of Secrets are `***`; every
+    name is the same either way. OperatorError E6xx for a workload that cannot be rendered.
     """
     control = without_nulls(control)
     objects: dict[str, Object] = {}

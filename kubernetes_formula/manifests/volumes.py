@@ -1,7 +1,7 @@
 """Volumes of a program: what its pods mount, and the static PersistentVolumes and claims behind.
 
-`local` is a directory of one machine (StatefulSets: one volume per machine, claimed by template), `shared` a directory that
-every machine mounts; neither is ever provisioned or deleted by the cluster.
+`local` is a directory of one machine (StatefulSets: one volume per machine, claimed by template), `shared` a directory
+that every machine mounts; neither is ever provisioned or deleted by the cluster.
 """
 
 from __future__ import annotations

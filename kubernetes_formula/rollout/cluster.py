@@ -1,0 +1,195 @@
+"""The Kubernetes API as the rollout uses it: plain objects in, plain objects out, server-side apply.
+
+The only module that talks to an API server. A server that goes away for a moment (its own upgrade) is waited for;
+what it refuses becomes an OperatorError with the server's words.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from kubernetes_formula.manifests import Object
+from reclass_model.errors import OperatorError
+
+FIELD_MANAGER = "ostack-k8s"
+
+#: Kind → path of its API group, plural, whether it lives in a namespace.
+_RESOURCES: Mapping[str, tuple[str, str, bool]] = {
+    "Namespace": ("/api/v1", "namespaces", False),
+    "PersistentVolume": ("/api/v1", "persistentvolumes", False),
+    "PersistentVolumeClaim": ("/api/v1", "persistentvolumeclaims", True),
+    "Secret": ("/api/v1", "secrets", True),
+    "ConfigMap": ("/api/v1", "configmaps", True),
+    "Service": ("/api/v1", "services", True),
+    "Pod": ("/api/v1", "pods", True),
+    "Deployment": ("/apis/apps/v1", "deployments", True),
+    "StatefulSet": ("/apis/apps/v1", "statefulsets", True),
+    "DaemonSet": ("/apis/apps/v1", "daemonsets", True),
+    "Job": ("/apis/batch/v1", "jobs", True),
+    "CronJob": ("/apis/batch/v1", "cronjobs", True),
+    "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets", True),
+    "Lease": ("/apis/coordination.k8s.io/v1", "leases", True),
+}
+_JSON = "application/json"
+_APPLY = "application/apply-patch+yaml"
+_MERGE = "application/merge-patch+json"
+_RETRY_SECONDS = 1.0
+_OVERLOADED = (429, 503)
+
+
+class Refused(OperatorError):
+    """The API server said no; `status` is its HTTP status."""
+
+    def __init__(self, message: str, status: int, hint: str | None = None) -> None:
+        super().__init__(message, code="E640", hint=hint)
+        self.status = status
+
+
+class Cluster:
+    """One API server, as one user. `patience`: seconds to wait for a server that does not answer."""
+
+    def __init__(self, client: Any, patience: float = 60.0) -> None:
+        self._pool = client.rest_client.pool_manager
+        self._headers = {auth["key"]: auth["value"] for auth in client.configuration.auth_settings().values()}
+        self.server: str = client.configuration.host
+        self._patience = patience
+
+    @classmethod
+    def connect(cls, kubeconfig: Path, patience: float = 60.0) -> Cluster:
+        """The cluster of a kubeconfig; OperatorError E641 when there is none. Nothing is sent yet."""
+        from kubernetes import config
+
+        try:
+            client = config.new_client_from_config(str(kubeconfig))  # type: ignore[no-untyped-call]
+            return cls(client, patience)
+        except config.ConfigException as wrong:
+            raise OperatorError(
+                f"no cluster in {kubeconfig}: {wrong}", code="E641", hint="set KUBECONFIG"
+            ) from None
+
+    def get(self, kind: str, namespace: str, name: str) -> Object | None:
+        """The live object, None when there is none."""
+        try:
+            found: Object = self._ask("GET", _path(kind, namespace, name))
+            return found
+        except Refused as refusal:
+            if refusal.status == 404:
+                return None
+            raise
+
+    def list(self, kind: str, namespace: str, labels: Mapping[str, str]) -> list[Object]:
+        """The live objects with these labels; `kind` is filled in, which the API leaves out in lists."""
+        selector = ",".join(f"{label}={value}" for label, value in labels.items())
+        found = self._ask("GET", _path(kind, namespace), query={"labelSelector": selector})
+        return [{**item, "kind": kind} for item in found["items"]]
+
+    def apply(self, item: Object, *, dry_run: bool = False) -> Object:
+        """Server-side apply: our fields become as given, fields of others stay."""
+        query = {"fieldManager": FIELD_MANAGER, "force": "true", **({"dryRun": "All"} if dry_run else {})}
+        return self._ask("PATCH", _path_of(item), query=query, body=item, content_type=_APPLY)
+
+    def merge(self, kind: str, namespace: str, name: str, patch: Object) -> Object:
+        """Change single fields of a live object."""
+        query = {"fieldManager": FIELD_MANAGER}
+        return self._ask("PATCH", _path(kind, namespace, name), query=query, body=patch, content_type=_MERGE)
+
+    def create(self, item: Object) -> Object:
+        """Make an object; Refused with status 409 when it is there."""
+        metadata = item["metadata"]
+        return self._ask(
+            "POST",
+            _path(item["kind"], metadata.get("namespace", "")),
+            query={"fieldManager": FIELD_MANAGER},
+            body=item,
+        )
+
+    def replace(self, item: Object) -> Object:
+        """Write an object; Refused with status 409 when its resourceVersion is not the newest."""
+        return self._ask("PUT", _path_of(item), query={"fieldManager": FIELD_MANAGER}, body=item)
+
+    def delete(self, kind: str, namespace: str, name: str) -> None:
+        """Delete an object and what it owns; nothing happens when it is gone."""
+        try:
+            self._ask("DELETE", _path(kind, namespace, name), body={"propagationPolicy": "Background"})
+        except Refused as refusal:
+            if refusal.status != 404:
+                raise
+
+    def log(self, namespace: str, pod: str, container: str, lines: int) -> str:
+        """The last lines that a container wrote; what the server says instead when it has none."""
+        query = {"tailLines": str(lines), "container": container}
+        try:
+            return (
+                self._send("GET", f"{_path('Pod', namespace, pod)}/log", query)
+                .decode(errors="replace")
+                .rstrip()
+            )
+        except Refused as refusal:
+            return f"(no log: {refusal.problems[0].message})"
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = _JSON,
+    ) -> Object:
+        answer: Object = json.loads(self._send(method, path, query or {}, body, content_type))
+        return answer
+
+    def _send(
+        self, method: str, path: str, query: Mapping[str, str], body: Any = None, content_type: str = _JSON
+    ) -> bytes:
+        """The answer's body, asked for again while the server is away or overloaded."""
+        import urllib3
+
+        url = f"{self.server}{path}" + (f"?{urlencode(query)}" if query else "")
+        text = None if body is None else json.dumps(body)
+        headers = {**self._headers, "Accept": _JSON, "Content-Type": content_type}
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                answer = self._pool.request(
+                    method, url, body=text, headers=headers, timeout=30.0, retries=False
+                )
+                if answer.status not in _OVERLOADED or time.monotonic() > deadline:
+                    break
+            except urllib3.exceptions.HTTPError as wrong:
+                if time.monotonic() > deadline:
+                    raise OperatorError(
+                        f"the Kubernetes API at {self.server} does not answer: {wrong}",
+                        code="E642",
+                        hint="are the masters up (`salt-call state.apply` there), and is this the right cluster?",
+                    ) from None
+            time.sleep(_RETRY_SECONDS)
+        if answer.status >= 400:
+            raise _refusal(method, path, answer.status, answer.data)
+        data: bytes = answer.data
+        return data
+
+
+def _path(kind: str, namespace: str, name: str = "") -> str:
+    group, plural, namespaced = _RESOURCES[kind]
+    place = f"/namespaces/{quote(namespace)}" if namespaced else ""
+    return f"{group}{place}/{plural}" + (f"/{quote(name)}" if name else "")
+
+
+def _path_of(item: Object) -> str:
+    metadata = item["metadata"]
+    return _path(item["kind"], metadata.get("namespace", ""), metadata["name"])
+
+
+def _refusal(method: str, path: str, status: int, data: bytes) -> Refused:
+    try:
+        message = json.loads(data)["message"]
+    except (ValueError, KeyError, TypeError):
+        message = data.decode(errors="replace").strip() or f"HTTP status {status}"
+    hint = "is this the certificate of the cluster's own CA?" if status in (401, 403) else None
+    return Refused(f"the Kubernetes API refused {method} {path}: {message}", status, hint)

@@ -1,0 +1,150 @@
+"""How available the APIs were during a rollout: each endpoint is asked more than ten times a second.
+
+From where deploy runs; each request is a new connection, as a new client's would be.
+"""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from urllib.parse import urlsplit
+
+from kubernetes_formula.manifests import Overlay
+
+#: Seconds between two requests; shorter than a tenth, so that ten a second are reached.
+INTERVAL = 0.08
+TIMEOUT = 5.0
+#: Requests of one endpoint that may be under way at once: slow answers do not slow the measuring.
+_PARALLEL = 8
+
+
+@dataclass
+class Measurement:
+    """What became of the requests to one endpoint."""
+
+    requests: int = 0
+    failed: int = 0
+    longest_gap_s: float = 0.0  #: longest time without a successful answer
+    seconds: float = 0.0  #: measured for so long
+    last_failure: str = ""
+
+    def as_dict(self) -> dict[str, float]:
+        """For the record and `-o json`."""
+        return {
+            "requests": self.requests,
+            "failed": self.failed,
+            "longest_gap_s": round(self.longest_gap_s, 3),
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def endpoints(overlay: Overlay | None, host: str) -> dict[str, str]:
+    """Endpoint → URL on a machine of the cluster; none when nothing is deployed yet."""
+    workloads = overlay.workloads.values() if overlay else ()
+    return {endpoint.name: endpoint.url(host) for workload in workloads for endpoint in workload.endpoints}
+
+
+class Probes:
+    """Context manager: measures inside; `results` afterwards."""
+
+    def __init__(self, urls: Mapping[str, str]) -> None:
+        self._probes = [_Probe(name, url) for name, url in sorted(urls.items())]
+
+    def __enter__(self) -> Probes:
+        for probe in self._probes:
+            probe.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for probe in self._probes:
+            probe.stop()
+
+    def results(self) -> dict[str, dict[str, float]]:
+        """Endpoint → measurement."""
+        return {probe.name: probe.measurement.as_dict() for probe in self._probes}
+
+
+class _Probe:
+    def __init__(self, name: str, url: str) -> None:
+        self.name = name
+        self.measurement = Measurement()
+        self._url = url
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._pool = ThreadPoolExecutor(_PARALLEL, thread_name_prefix=f"probe-{name}")
+        self._thread = threading.Thread(target=self._run, name=f"probe-{name}", daemon=True)
+        self._begun = self._succeeded = time.monotonic()
+
+    def start(self) -> None:
+        self._begun = self._succeeded = time.monotonic()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._pool.shutdown()
+        now = time.monotonic()
+        self._gap(now)
+        self.measurement.seconds = now - self._begun
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self._stop.wait(max(0.0, due - time.monotonic())):
+            due += INTERVAL
+            self._pool.submit(self._ask)
+
+    def _ask(self) -> None:
+        failure = request(self._url)
+        with self._lock:
+            self.measurement.requests += 1
+            if failure:
+                self.measurement.failed += 1
+                self.measurement.last_failure = failure
+            else:
+                now = time.monotonic()
+                self._gap(now)
+                self._succeeded = now
+
+    def _gap(self, now: float) -> None:
+        self.measurement.longest_gap_s = max(self.measurement.longest_gap_s, now - self._succeeded)
+
+
+def request(url: str) -> str:
+    """Ask once, on a new connection. What went wrong, empty when the answer was good (status below 400)."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT)
+    try:
+        connection.request("GET", parts.path or "/", headers={"Connection": "close"})
+        answer = connection.getresponse()
+        answer.read()
+        return "" if answer.status < 400 else f"HTTP status {answer.status}"
+    except (OSError, http.client.HTTPException) as wrong:
+        return str(wrong) or type(wrong).__name__
+    finally:
+        connection.close()
+
+
+def combined(measured: Iterable[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """The measurements of a rollout that ran in several goes, as one."""
+    total: dict[str, dict[str, float]] = {}
+    for results in measured:
+        for name, result in results.items():
+            before = total.get(name)
+            total[name] = (
+                {
+                    field: max(before[field], value)
+                    if field == "longest_gap_s"
+                    else round(before[field] + value, 3)
+                    for field, value in result.items()
+                }
+                if before
+                else dict(result)
+            )
+    return total

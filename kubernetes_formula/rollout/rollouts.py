@@ -1,0 +1,238 @@
+"""deploy, rollback, finalize: what a person decides, from the lease to the closed record.
+
+Each reads the latest record, refuses what must not be, begins a record or goes on with an unfinished one, and runs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from kubernetes_formula.manifests import Overlay
+from kubernetes_formula.rollout.cluster import Cluster
+from kubernetes_formula.rollout.executor import Executor, Progress, Timing
+from kubernetes_formula.rollout.lease import Lease
+from kubernetes_formula.rollout.plan import Releases, finalization, plan, released, return_to
+from kubernetes_formula.rollout.probes import Probes, combined, endpoints
+from kubernetes_formula.rollout.record import (
+    DONE,
+    FAILED,
+    NAMESPACE,
+    Records,
+    RolloutRecord,
+    begin,
+    close,
+    overlay_digest,
+)
+from reclass_model.errors import OperatorError, Problem
+
+DEPLOY, ROLLBACK, FINALIZE = "deploy", "rollback", "finalize"
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What is in the cluster, as its latest record says."""
+
+    record: RolloutRecord
+    overlay: Overlay | None  #: what the records say is there, also in the middle of a rollout
+
+    @property
+    def revision(self) -> str:
+        """The revision of the model that was deployed, or is being deployed."""
+        return self.record.revision
+
+
+def deployed(cluster: Cluster) -> Deployed | None:
+    """What the cluster's records say; None before the first deployment."""
+    record = Records(cluster).latest()
+    return Deployed(record, record.effective()) if record else None
+
+
+def deploy(
+    cluster: Cluster,
+    desired: Overlay,
+    *,
+    revision: str,
+    host: str,
+    progress: Progress,
+    releases: Releases | None = None,
+    timing: Timing | None = None,
+) -> RolloutRecord:
+    """Bring the cluster to `desired`, rendered with revealed Secrets from `revision`.
+
+    `host`: a machine of the cluster, where endpoints are measured. A deploy of the same objects that was
+    interrupted goes on. OperatorError E62x for what the plan refuses, E66x for what the state of the rollout forbids,
+    E63x when a step fails.
+    """
+    with _alone(cluster, desired) as (records, lease):
+        record = _deployment(records.latest(), desired, revision, releases)
+        return _run(Executor(cluster, records, lease, progress, timing), records, record, host)
+
+
+def rollback(
+    cluster: Cluster, *, host: str, progress: Progress, timing: Timing | None = None
+) -> RolloutRecord:
+    """Return to the object set before the latest deploy; from then on that release is refused until the model agrees.
+
+    OperatorError E661 when there is nothing to return to, E623 when only a snapshot could.
+    """
+    latest = Records(cluster).latest()
+    if latest is None:
+        raise _nothing_to_return_to("nothing was ever deployed")
+    with _alone(cluster, latest.desired) as (records, lease):
+        record = _return(records)
+        return _run(Executor(cluster, records, lease, progress, timing), records, record, host)
+
+
+def finalize(
+    cluster: Cluster, *, host: str, progress: Progress, timing: Timing | None = None
+) -> RolloutRecord:
+    """Run contract and online migrations of what was upgraded; from then on there is no rollback."""
+    latest = Records(cluster).latest()
+    if latest is None:
+        raise OperatorError("nothing was ever deployed", code="E662", hint="`ostack-k8s deploy` first")
+    with _alone(cluster, latest.desired) as (records, lease):
+        record = _end(records)
+        return _run(Executor(cluster, records, lease, progress, timing), records, record, host)
+
+
+def deploy_steps(
+    latest: Deployed | None, desired: Overlay, releases: Releases | None = None
+) -> RolloutRecord:
+    """The record that `deploy` would run, with its steps; refuses what it would refuse. Nothing is written."""
+    return _deployment(latest.record if latest else None, desired, "", releases)
+
+
+def rollback_steps(cluster: Cluster) -> RolloutRecord:
+    """The record that `rollback` would run; refuses what it would refuse. Nothing is written."""
+    return _return(Records(cluster))
+
+
+def finalize_steps(cluster: Cluster) -> RolloutRecord:
+    """The record that `finalize` would run; refuses what it would refuse. Nothing is written."""
+    return _end(Records(cluster))
+
+
+@contextmanager
+def _alone(cluster: Cluster, overlay: Overlay) -> Iterator[tuple[Records, Lease]]:
+    """Hold the lease; the namespace it lives in comes first of all."""
+    for item in overlay.objects:
+        if item["kind"] == "Namespace" and item["metadata"]["name"] == NAMESPACE:
+            cluster.apply(item)
+    with Lease(cluster) as lease:
+        yield Records(cluster), lease
+
+
+def _run(executor: Executor, records: Records, record: RolloutRecord, host: str) -> RolloutRecord:
+    records.save(record)
+    before = record.downtime
+    with Probes(endpoints(record.base, host)) as probes:
+        try:
+            record = executor.run(record)
+        except BaseException:
+            latest = records.find(record.id) or record
+            stopped = replace(latest, downtime=combined([before, probes.results()]))
+            records.save(close(stopped, FAILED))
+            raise
+    done = close(replace(record, downtime=combined([before, probes.results()])), DONE)
+    records.save(done)
+    return done
+
+
+def _deployment(
+    latest: RolloutRecord | None, desired: Overlay, revision: str, releases: Releases | None
+) -> RolloutRecord:
+    if latest is None:
+        return begin(DEPLOY, revision, desired, None, plan(None, desired, releases))
+    _refuse_blocked(latest, desired)
+    if not latest.done:
+        if latest.action != DEPLOY:
+            raise OperatorError(
+                f"{latest.action} {latest.id} is not finished",
+                code="E660",
+                hint=f"run `ostack-k8s {latest.action}` again",
+            )
+        if overlay_digest(latest.desired) == overlay_digest(desired):
+            return replace(latest, revision=revision)
+    base = latest.effective()
+    steps = plan(base, desired, releases)
+    upgraded = {name: str((base or desired).workloads[name].release) for name in released(base, desired)}
+    _refuse_unfinalized(latest, base, upgraded)
+    return replace(
+        begin(DEPLOY, revision, desired, base, steps),
+        previous=latest.id if latest.done else latest.previous,
+        pending={**upgraded, **latest.pending},
+    )
+
+
+def _refuse_blocked(latest: RolloutRecord, desired: Overlay) -> None:
+    """After a rollback the model has to follow: deploying the same release again needs a decision, not a repetition."""
+    problems = [
+        Problem(
+            "E663",
+            f"{name} was rolled back from {release}, and the model still says {release}",
+            path=f"kubernetes:control:workload:{name}",
+            hint="`git revert` the upgrade, deploy, then upgrade again when its cause is mended",
+        )
+        for name, release in sorted(latest.blocked.items())
+        if name in desired.workloads and desired.workloads[name].release == release
+    ]
+    if problems:
+        raise OperatorError.of(*problems)
+
+
+def _refuse_unfinalized(latest: RolloutRecord, base: Overlay | None, upgraded: Mapping[str, str]) -> None:
+    late = sorted(name for name, release in upgraded.items() if latest.pending.get(name, release) != release)
+    if late:
+        raise OperatorError(
+            f"the last upgrade of {', '.join(late)} is not finalized",
+            code="E664",
+            hint="`ostack-k8s finalize` first",
+        )
+
+
+def _return(records: Records) -> RolloutRecord:
+    latest = records.latest()
+    if latest is None:
+        raise _nothing_to_return_to("nothing was ever deployed")
+    if latest.action == ROLLBACK and not latest.done:
+        return latest
+    if latest.action == FINALIZE and not latest.done:
+        raise _nothing_to_return_to("finalize has begun")
+    target = records.find(latest.previous) if latest.previous else None
+    current = latest.effective()
+    if target is None or current is None:
+        why = "it was finalized" if latest.action == FINALIZE else "there is nothing before it"
+        raise _nothing_to_return_to(why)
+    upgraded = released(target.desired, latest.desired)
+    return replace(
+        begin(ROLLBACK, target.revision, target.desired, current, return_to(target.desired, current)),
+        previous=target.previous,
+        pending=target.pending,
+        blocked={name: str(latest.desired.workloads[name].release) for name in sorted(upgraded)},
+    )
+
+
+def _end(records: Records) -> RolloutRecord:
+    latest = records.latest()
+    if latest is None:
+        raise OperatorError("nothing was ever deployed", code="E662", hint="`ostack-k8s deploy` first")
+    if not latest.done:
+        if latest.action == FINALIZE:
+            return latest
+        raise OperatorError(
+            f"{latest.action} {latest.id} is not finished",
+            code="E660",
+            hint=f"run `ostack-k8s {latest.action}` again",
+        )
+    steps = finalization(latest.pending, latest.desired)
+    return replace(
+        begin(FINALIZE, latest.revision, latest.desired, latest.desired, steps), blocked=latest.blocked
+    )
+
+
+def _nothing_to_return_to(why: str) -> OperatorError:
+    return OperatorError(
+        f"no rollback is possible: {why}", code="E661", hint="change the model and deploy it instead"
+    )
