@@ -68,11 +68,13 @@ def up(
 
 
 def down(repository: Repository, *, docker_host: str | None = None) -> None:
-    """Remove containers, volumes, network, derived repo and identities; stop the Docker daemon `up` started."""
+    """Remove containers, volumes, network, derived repo and identities; stop our Docker daemon with the last lab."""
     place = _place(repository)
-    machines.remove(engines.connect(place, docker_host), place)
+    engine = engines.connect(place, docker_host)
+    machines.remove(engine, place)
     shutil.rmtree(place.root, ignore_errors=True)
-    engines.stop(place)
+    if not machines.anyones(engine):
+        engines.stop(place)
 
 
 def status(repository: Repository, *, docker_host: str | None = None) -> LabState:

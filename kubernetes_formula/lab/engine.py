@@ -71,7 +71,7 @@ def start(place: Place, progress: Callable[[str], None]) -> None:
     progress(f"starting a Docker daemon of our own in {folder}")
     log = folder / "dockerd.log"
     with log.open("ab") as output:
-        subprocess.Popen(
+        daemon = subprocess.Popen(
             [
                 "dockerd",
                 "--data-root",
@@ -89,7 +89,7 @@ def start(place: Place, progress: Callable[[str], None]) -> None:
             start_new_session=True,
         )
     until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until:
+    while time.monotonic() < until and daemon.poll() is None:
         time.sleep(0.5)
         try:
             connect(place, _socket(folder))
@@ -97,7 +97,7 @@ def start(place: Place, progress: Callable[[str], None]) -> None:
         except OperatorError:
             continue
     raise OperatorError(
-        f"dockerd did not answer within {START_SECONDS} s",
+        "dockerd ended" if daemon.poll() is not None else f"dockerd did not answer within {START_SECONDS} s",
         code="E602",
         file=str(log),
         hint="its log says why",

@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+import os
 import time
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +39,7 @@ VOLUMES = {
     "etcd": "/var/lib/etcd",
     "srv": "/srv",
 }  #: kept over re-creation
+CGROUP = "ostack-k8s-lab"  #: where system.lab puts the pods of the lab's machines in the host's tree
 BOOT_SECONDS = 60
 FAULTS = ("kill", "pause", "partition", "restart")
 
@@ -121,6 +124,7 @@ def configuration(
             "ExtraHosts": [
                 f"{host}:{other.address}"
                 for other in everyone
+                if other.name != machine.name  # Docker adds the machine itself
                 for host in (other.name, other.name.partition(".")[0])
             ],
         },
@@ -211,6 +215,11 @@ def containers(engine: docker.DockerClient, cluster: str) -> list[Container]:
     )
 
 
+def anyones(engine: docker.DockerClient) -> bool:
+    """Whether a machine of any lab is there."""
+    return bool(engine.containers.list(all=True, filters={"label": LAB}))
+
+
 def find(engine: docker.DockerClient, cluster: str, name: str) -> Container:
     """The machine by its fqdn or short name. Raises OperatorError E608 when the lab has none of that name."""
     present = containers(engine, cluster)
@@ -253,6 +262,7 @@ def remove(engine: docker.DockerClient, place: Place) -> None:
     names = [str(container.name) for container in containers(engine, place.cluster)]
     for container in containers(engine, place.cluster):
         container.remove(force=True, v=True)
+        _remove_cgroups(container.labels[MACHINE])
     volumes = {f"{name}-{volume}" for name in names for volume in VOLUMES}
     for volume in engine.volumes.list():
         if volume.name in volumes:
@@ -274,6 +284,16 @@ def _heal(engine: docker.DockerClient, container: Container) -> None:
             container.id, network.id, ipv4_address=container.labels[ADDRESS]
         )
     container.start()
+
+
+def _remove_cgroups(machine: str) -> None:
+    """The pods' cgroups that a removed machine left in the host's tree (cgroups of version 1 or 2)."""
+    for pattern in (f"{CGROUP}/{machine}", f"*/{CGROUP}/{machine}"):
+        for left in Path("/sys/fs/cgroup").glob(pattern):
+            for folder, _, _ in os.walk(left, topdown=False):
+                os.rmdir(folder)
+            with suppress(OSError):  # other machines of a lab are in there
+                left.parent.rmdir()
 
 
 def _endpoint(address: str) -> dict[str, Any]:

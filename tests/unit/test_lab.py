@@ -1,0 +1,171 @@
+"""The lab without a container engine: what machines are made from, what Salt's answer means, our own wheel."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from kubernetes_formula.lab import derivation, engine, machines, states, wheel
+from kubernetes_formula.lab.place import Place
+from reclass_model.errors import OperatorError
+from reclass_model.inventory import Node
+
+PLACE = Place("demo")
+
+
+def node(name: str, address: str, *roles: str) -> Node:
+    classes = tuple(f"system.role.{role}" for role in roles)
+    return Node(name, ("cluster.demo", *classes), (), {"_param": {"address": address}})
+
+
+NODES = [
+    node("cmp01.demo.local", "10.10.0.31", "kube_compute"),
+    node("ctl01.demo.local", "10.10.0.21", "kube_control", "storage"),
+    node("kub01.demo.local", "10.10.0.11", "kube_master"),
+    node("cfg01.demo.local", "10.10.0.10", "config"),
+]
+
+
+def test_machines_come_up_config_first_then_masters() -> None:
+    names = [machine.container for machine in machines.blueprints(NODES, "demo")]
+    assert names == ["demo-cfg01", "demo-kub01", "demo-cmp01", "demo-ctl01"]
+
+
+def test_only_keeps_the_machines_of_a_role_and_refuses_an_unknown_one() -> None:
+    chosen = machines.blueprints(NODES, "demo", ["storage"])
+    assert [machine.name for machine in chosen] == ["ctl01.demo.local"]
+    with pytest.raises(OperatorError, match="'kube_mister'") as caught:
+        machines.blueprints(NODES, "demo", ["kube_mister"])
+    assert "kube_master" in (caught.value.problems[0].hint or "")
+
+
+def test_a_machine_has_its_name_address_and_everyones_names_and_only_config_builds() -> None:
+    everyone = machines.blueprints(NODES, "demo")
+    made = {
+        machine.name: machines.configuration(
+            machine, everyone, PLACE, "node:1", Path("/bundle"), Path("/var/run/docker.sock")
+        )
+        for machine in everyone
+    }
+    master = made["kub01.demo.local"]
+    assert master["Hostname"] == "kub01.demo.local"
+    network = master["NetworkingConfig"]["EndpointsConfig"]["ostack-k8s-demo"]
+    assert network["IPAMConfig"]["IPv4Address"] == "10.10.0.11"
+    assert "cfg01:10.10.0.10" in master["HostConfig"]["ExtraHosts"]
+    assert "/bundle:/srv/ostack-k8s/bundle:ro" in master["HostConfig"]["Binds"]
+    builders = [name for name, wanted in made.items() if "docker.sock" in str(wanted["HostConfig"]["Binds"])]
+    assert builders == ["cfg01.demo.local"]
+
+
+def test_the_blueprint_label_changes_with_what_a_machine_is_made_of() -> None:
+    everyone = machines.blueprints(NODES, "demo")
+
+    def label(image: str) -> str:
+        wanted = machines.configuration(everyone[0], everyone, PLACE, image, Path("/bundle"), None)
+        return str(wanted["Labels"][machines.BLUEPRINT])
+
+    assert label("node:1") == label("node:1") != label("node:2")
+
+
+RETURNED = {
+    "file_|-a_|-/etc/a_|-managed": {"result": True, "changes": {}, "comment": "", "duration": 1000},
+    "file_|-b_|-/etc/b_|-managed": {"result": True, "changes": {"diff": "x"}, "comment": "", "duration": 500},
+    "file_|-c_|-/etc/c_|-managed": {"result": None, "changes": {}, "comment": "would", "duration": None},
+    "service_|-d_|-d_|-running": {"result": False, "changes": {}, "comment": "no unit\n"},
+}
+
+
+def test_what_salt_returned_is_read_as_changed_failed_and_seconds() -> None:
+    outcome = states.read(RETURNED)
+    assert outcome.states == 4
+    assert outcome.changed == {"file.managed: b", "file.managed: c"}
+    assert outcome.failed == {"service.running: d": "no unit"}
+    assert outcome.seconds == 1.5
+
+
+def test_failed_states_are_named_causes_first() -> None:
+    failed = {"a.b: later": "One or more requisite failed: x", "z.z: cause": "no such file"}
+    with pytest.raises(OperatorError) as caught:
+        states.demand_success(states.Outcome(2, frozenset(), failed, 0), "n1")
+    assert [problem.message for problem in caught.value.problems] == [
+        "z.z: cause: no such file",
+        "a.b: later: One or more requisite failed: x",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("announced", "first", "second", "complaint"),
+    [
+        ({"s"}, {"s", "t"}, set(), "changed but not announced by test=True: t"),
+        ({"s", "t"}, {"s"}, set(), "announced by test=True but not changed: t"),
+        ({"s"}, {"s"}, {"s"}, "changed again by a second run: s"),
+    ],
+)
+def test_states_that_lie_are_named(
+    announced: set[str], first: set[str], second: set[str], complaint: str
+) -> None:
+    outcomes = [states.Outcome(2, frozenset(changed), {}, 0) for changed in (announced, first, second)]
+    with pytest.raises(OperatorError, match=complaint):
+        states.demand_truth(*outcomes, "n1")
+
+
+def test_true_states_pass() -> None:
+    some, none = (states.Outcome(2, frozenset(changed), {}, 0) for changed in ({"s"}, set[str]()))
+    states.demand_truth(some, some, none, "n1")
+
+
+def test_our_wheel_is_the_same_twice_and_holds_what_pip_and_salt_need() -> None:
+    name, content = wheel.build()
+    assert wheel.build() == (name, content)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        names = archive.namelist()
+        entry_points = archive.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
+    assert "kubernetes_formula/lab/image/node.yml" in names
+    assert not [n for n in names if "__pycache__" in n]
+    assert "ostack-k8s = cli.main:main" in entry_points
+    assert "[salt.loader]" in entry_points
+
+
+def test_dependencies_are_those_of_the_base_install_and_one_extra() -> None:
+    names = wheel.dependencies("salt")
+    assert any(name.startswith("salt") for name in names)
+    assert any(name.startswith("click") for name in names)
+    assert not any(name.startswith("pytest") for name in names)
+
+
+def test_the_lab_class_is_the_last_one_and_is_added_once() -> None:
+    text = (
+        "classes:\n- system.role.config # why\n- cluster.demo\nparameters:\n  _param: {address: 10.0.0.1}\n"
+    )
+    once = derivation.with_class(text, "system.lab")
+    assert "- cluster.demo\n- system.lab\n" in once
+    assert "# why" in once
+    assert derivation.with_class(once, "system.lab") == once
+
+
+def test_no_docker_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    socket = f"unix://{tmp_path}/none.sock"
+    with pytest.raises(OperatorError, match="no Docker answers on unix://") as caught:
+        engine.connect(Place("demo"), socket)
+    assert caught.value.code == "E601"
+    assert "--start-docker" in (caught.value.problems[0].hint or "")
+
+
+def test_a_dockerd_of_our_own_that_ends_at_once_is_told_with_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    program = tmp_path / "bin" / "dockerd"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho no permission >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    with pytest.raises(OperatorError, match="dockerd ended") as caught:
+        engine.start(Place("demo"), lambda line: None)
+    log = Path(caught.value.problems[0].file or "")
+    assert log.read_text() == "no permission\n"
