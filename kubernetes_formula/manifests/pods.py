@@ -20,9 +20,11 @@ _SECRET_VOLUME = "secret"
 
 #: Seconds and counts. Start-up may take 5 minutes; a pod leaves its Service after 10 s of bad answers and is
 #: restarted only after two minutes of them, since a restart does not mend a dead database.
-_STARTUP = {"periodSeconds": 2, "timeoutSeconds": 5, "failureThreshold": 150}
-_READINESS = {"periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 2}
-_LIVENESS = {"periodSeconds": 20, "timeoutSeconds": 10, "failureThreshold": 6}
+_PROBES: Mapping[str, Mapping[str, int]] = {
+    "startupProbe": {"periodSeconds": 2, "timeoutSeconds": 5, "failureThreshold": 150},
+    "readinessProbe": {"periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 2},
+    "livenessProbe": {"periodSeconds": 20, "timeoutSeconds": 10, "failureThreshold": 6},
+}
 
 
 def spec(program: Program, sealed: Sealed | None, *, serves: bool = True) -> Object:
@@ -84,12 +86,8 @@ def _container(
             for port in sorted(ports)
         ]
     if serves and "probe" in container:
-        probe = _probe(container["probe"], f"{path}:probe")
-        found |= {
-            "startupProbe": probe | _STARTUP,
-            "readinessProbe": probe | _READINESS,
-            "livenessProbe": probe | _LIVENESS,
-        }
+        for kind, timing in _PROBES.items():
+            found[kind] = _probe(container["probe"], f"{path}:probe") | timing
     if serves and ports and program.pre_stop_seconds:
         found["lifecycle"] = {"preStop": {"sleep": {"seconds": program.pre_stop_seconds}}}
     patched: Object = merge(found, container.get("patch", {}))

@@ -96,7 +96,7 @@ def troubles(pods: Iterable[Object]) -> Iterator[Trouble]:
             waiting = container.get("state", {}).get("waiting")
             if waiting and waiting.get("reason") not in ("ContainerCreating", "PodInitializing"):
                 yield Trouble(name, container["name"], waiting.get("reason", ""), waiting.get("message", ""))
-            elif container.get("restartCount") and not container.get("ready"):
+            elif container.get("restartCount", 0) >= 3 and not container.get("ready"):
                 times = container["restartCount"]
                 yield Trouble(
                     name, container["name"], "Restarting", f"{container['name']} ended {times} times"

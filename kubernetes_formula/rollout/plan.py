@@ -1,8 +1,8 @@
 """(deployed, desired) → the ordered steps of a rollout. Pure: `plan` shows what `deploy` will run.
 
 The order: what pods need (namespaces, volumes, Secrets) → checks → snapshots → for each workload, after those it
-follows: bootstrap (first deployment) → expand → migrate → its objects, healthy → what is gone. `contract` and `online` wait for
-`finalize`.
+follows: bootstrap (first deployment) → expand → migrate → its objects, healthy → what is gone.
+`contract` and `online` wait for `finalize`.
 """
 
 from __future__ import annotations
