@@ -164,7 +164,7 @@ def _depends_on(
     waits: Object = {}
     followed = description.get("after", {}) if is_job else description.get("upgrade", {}).get("after", {})
     for name in sorted(followed):
-        waits |= ready.get(name, {})
+        waits |= {service: dict(condition) for service, condition in ready.get(name, {}).items()}
     whole = description["workload"] if is_job else description
     names = [f"{program.workload}-{name}" for name, _ in _bootstrap(whole)]
     before = names[: names.index(program.name)] if is_job else names

@@ -87,7 +87,7 @@ def _container(
         ]
     if serves and "probe" in container:
         for kind, timing in _PROBES.items():
-            found[kind] = _probe(container["probe"], f"{path}:probe") | timing
+            found[kind] = {**_probe(container["probe"], f"{path}:probe"), **timing}
     if serves and ports and program.pre_stop_seconds:
         found["lifecycle"] = {"preStop": {"sleep": {"seconds": program.pre_stop_seconds}}}
     patched: Object = merge(found, container.get("patch", {}))

@@ -136,6 +136,7 @@ def of_job(
         secret_environment=secret_environment,
         volume=merged("volume", inherited_volume),
         security={**security, **description.get("security", {})},
+        node_selector=merged("node_selector", workload.node_selector),
         secret_owner=workload.name if same_secret else full_name,
         volume_owner={**workload.volume_owner, **dict.fromkeys(description.get("volume", {}), full_name)},
     )

@@ -1,0 +1,255 @@
+"""Pillar → objects: naming, hardening, what changes what. Shapes as a whole are in tests/golden."""
+
+from __future__ import annotations
+
+import copy
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kubernetes_formula.manifests import Image, Object, Overlay, compose, file_name, key, render, secret_files
+from kubernetes_formula.manifests.patch import merge
+from reclass_model.errors import OperatorError
+from reclass_model.secrets import TOKEN
+
+PILLAR = Path(__file__).parents[1] / "golden/manifests/pillar.yml"
+API, DATABASE = "keystone-server", "mariadb-server"
+
+
+@pytest.fixture
+def pillar() -> Any:
+    return yaml.safe_load(PILLAR.read_text())
+
+
+def images_of(pillar: Any) -> dict[str, Image]:
+    return {name: Image(**image) for name, image in pillar["images"].items()}
+
+
+def overlay_of(pillar: Any, reveal: Any = None) -> Overlay:
+    return render(pillar["control"], images_of(pillar), reveal)
+
+
+def reveal(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: reveal(each) for name, each in value.items()}
+    return TOKEN.sub("opened", value) if isinstance(value, str) else value
+
+
+def item(overlay: Overlay, kind: str, name: str) -> Object:
+    return next(
+        each for each in overlay.objects if each["kind"] == kind and each["metadata"]["name"].startswith(name)
+    )
+
+
+def test_names_are_the_same_whether_secrets_can_be_read_or_not(pillar: Any) -> None:
+    masked, revealed = overlay_of(pillar), overlay_of(pillar, reveal)
+    assert list(masked.by_key()) == list(revealed.by_key())
+    assert masked.jobs == revealed.jobs
+    assert "opened" not in str(masked.objects)
+    secret = item(revealed, "Secret", f"{API}-database")
+    assert secret["stringData"] == {"MYSQL_PWD": "opened"}
+    assert set(item(masked, "Secret", f"{API}-database")["stringData"].values()) == {"***"}
+
+
+def test_a_changed_secret_is_another_object_and_rolls_the_pods(pillar: Any) -> None:
+    before = overlay_of(pillar)
+    file = next(iter(pillar["control"]["workload"][API]["secret"].values()))
+    file["data"]["database"]["connection"] = (
+        "mysql+pymysql://keystone:?{age:fedcba987654:c2VjcmV0}@mariadb-server/keystone"
+    )
+    after = overlay_of(pillar)
+    assert key(item(before, "Secret", API)) != key(item(after, "Secret", API))
+    assert (
+        item(before, "Deployment", API)["spec"]["template"]
+        != item(after, "Deployment", API)["spec"]["template"]
+    )
+    assert item(before, "StatefulSet", DATABASE) == item(after, "StatefulSet", DATABASE)
+
+
+def test_resealing_for_other_recipients_changes_nothing(pillar: Any) -> None:
+    resealed = yaml.safe_load(PILLAR.read_text().replace("c2VjcmV0", "b3RoZXI="))
+    assert overlay_of(pillar) == overlay_of(resealed)
+
+
+def test_a_new_image_changes_bootstrap_jobs_not_but_migrations(pillar: Any) -> None:
+    before = overlay_of(pillar)
+    pillar["images"]["keystone:server"] |= {
+        "reference": "r/keystone-server:gazpacho-cccccccccccc",
+        "release": "gazpacho",
+    }
+    after = overlay_of(pillar)
+
+    def names(overlay: Overlay, phase: str) -> list[str]:
+        return [job.object["metadata"]["name"] for job in overlay.jobs[phase]]
+
+    assert names(before, "bootstrap") == names(after, "bootstrap")
+    assert names(before, "expand") != names(after, "expand")
+    assert [job.name for job in after.jobs_of(API, "bootstrap", "expand")] == [
+        "database",
+        "db-sync",
+        "expand",
+    ]
+
+
+def test_replicas_change_no_pod(pillar: Any) -> None:
+    before = overlay_of(pillar)
+    pillar["control"]["workload"][API]["replicas"] = 1
+    after = overlay_of(pillar)
+    old, new = (item(each, "Deployment", API)["spec"] for each in (before, after))
+    assert old["template"] == new["template"]
+    assert old["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+    assert new["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert [each["kind"] for each in after.objects].count("PodDisruptionBudget") == 0
+
+
+def test_pods_are_hardened_unless_told_otherwise(pillar: Any) -> None:
+    pod = item(overlay_of(pillar), "StatefulSet", DATABASE)["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["containers"][0]["securityContext"] == {
+        "readOnlyRootFilesystem": True,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    pillar["control"]["workload"][DATABASE]["security"] = {
+        "user": 0,
+        "privileged": True,
+        "read_only_root": False,
+    }
+    pod = item(overlay_of(pillar), "StatefulSet", DATABASE)["spec"]["template"]["spec"]
+    assert "runAsNonRoot" not in pod["securityContext"]
+    assert pod["containers"][0]["securityContext"] == {"readOnlyRootFilesystem": False, "privileged": True}
+
+
+def test_a_job_with_another_image_runs_as_that_images_user(pillar: Any) -> None:
+    pillar["control"]["workload"][API]["security"] = {"user": 42421, "group": 42421}
+    pillar["control"]["workload"][API]["job"]["database"]["inherit"] = True
+    job = overlay_of(pillar).jobs["bootstrap"][0].object
+    assert job["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == 42434
+
+
+def test_a_job_mounts_what_it_inherits_but_no_volume_of_one_machine(pillar: Any) -> None:
+    pillar["control"]["workload"][DATABASE]["job"] = {"check": {"phase": "check", "command": "true"}}
+    overlay = overlay_of(pillar)
+    job = overlay.jobs_of(DATABASE, "check")[0].object["spec"]["template"]["spec"]
+    assert [volume["name"] for volume in job["volumes"]] == ["run", "secret"]
+    sync = overlay.jobs_of(API, "bootstrap")[1].object["spec"]["template"]["spec"]
+    assert sync["volumes"][0]["persistentVolumeClaim"] == {"claimName": f"{API}-keys"}
+
+
+def test_the_order_of_classes_changes_nothing(pillar: Any) -> None:
+    def backwards(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: backwards(each) for name, each in reversed(value.items())}
+        return value
+
+    reordered = backwards(pillar)
+    assert overlay_of(pillar) == overlay_of(reordered)
+    assert compose(pillar["control"], images_of(pillar)) == compose(
+        reordered["control"], images_of(reordered)
+    )
+
+
+def test_switch_names_the_set_after_its_release(pillar: Any) -> None:
+    pillar["control"]["workload"][API]["upgrade"]["strategy"] = "switch"
+    overlay = overlay_of(pillar)
+    deployment = item(overlay, "Deployment", API)
+    assert deployment["metadata"]["name"] == f"{API}-epoxy"
+    selector = {"app": API, "ostack-k8s.io/release": "epoxy"}
+    assert deployment["spec"]["selector"]["matchLabels"] == selector
+    assert item(overlay, "Service", API)["spec"]["selector"] == selector
+
+
+def test_the_record_holds_the_overlay_whole(pillar: Any) -> None:
+    overlay = overlay_of(pillar)
+    assert Overlay.from_dict(yaml.safe_load(yaml.safe_dump(overlay.as_dict()))) == overlay
+
+
+def test_file_names_say_service_role_kind_and_name(pillar: Any) -> None:
+    names = {file_name(each) for each in overlay_of(pillar).objects}
+    assert {
+        "keystone-server-deployment-keystone-server.yml",
+        "keystone-server-svc-keystone-server.yml",
+        "namespace-openstack.yml",
+    } <= names
+
+
+def test_a_hundred_workloads_take_less_than_a_second(pillar: Any) -> None:
+    one = pillar["control"]["workload"][API]
+    for number in range(100):
+        pillar["control"]["workload"][f"api-{number}"] = copy.deepcopy({**one, "endpoint": {}})
+    start = time.perf_counter()
+    overlay = overlay_of(pillar)
+    assert len(overlay.workloads) == 102
+    assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize(
+    ("workload", "path", "value", "code", "message"),
+    [
+        (API, "image", "glance:api", "E603", "keystone-server:image names 'glance:api', which has no image"),
+        (API, "image", None, "E601", "keystone-server has no 'image'"),
+        (API, "kind", "ReplicaSet", "E608", "is 'ReplicaSet'"),
+        (DATABASE, "kind", "Deployment", "E609", "local volume"),
+        (DATABASE, "volume.data.nodes", {}, "E605", "nodes is empty"),
+        (API, "volume.tmp.type", "nfs", "E604", "is 'nfs'"),
+        (API, "container.keystone.command", "sh -c 'x", "E602", "No closing quotation"),
+        (API, "container.keystone.probe", {"port": "public"}, "E607", "does not say what to ask"),
+        (API, "environment.PASSWORD", "?{age:0123456789ab:c2VjcmV0}", "E606", "holds a secret"),
+        (API, "job.expand.phase", "later", "E610", "is 'later'"),
+        (API, "endpoint.identity.port", "admin", "E611", "no node_port"),
+    ],
+)
+def test_what_cannot_be_rendered_is_named(
+    pillar: Any, workload: str, path: str, value: Any, code: str, message: str
+) -> None:
+    *parents, last = path.split(".")
+    target = pillar["control"]["workload"][workload]
+    for parent in parents:
+        target = target[parent]
+    target[last] = value
+    with pytest.raises(OperatorError, match=message) as caught:
+        overlay_of(pillar)
+    problem = caught.value.problems[0]
+    assert problem.code == code
+    assert problem.path and problem.path.startswith(f"kubernetes:control:workload:{workload}")
+    assert problem.hint
+
+
+def test_compose_keeps_the_names_of_the_cluster(pillar: Any) -> None:
+    file = compose(pillar["control"], images_of(pillar), reveal)
+    service = file["services"][API]
+    assert f"{API}.openstack.svc.cluster.local" in service["networks"]["default"]["aliases"]
+    assert service["depends_on"] == {
+        DATABASE: {"condition": "service_healthy"},
+        f"{API}-db-sync": {"condition": "service_completed_successfully"},
+    }
+    assert file["services"][f"{API}-database"]["depends_on"] == {DATABASE: {"condition": "service_healthy"}}
+    files = secret_files(pillar["control"], images_of(pillar), reveal)
+    assert {f"./{path}" for path in files} == {secret["file"] for secret in file["secrets"].values()}
+    assert any("keystone:opened@mariadb-server" in text for text in files.values())
+
+
+@pytest.mark.parametrize(
+    ("base", "patch", "merged"),
+    [
+        ({"a": 1}, {"b": 2}, {"a": 1, "b": 2}),
+        ({"a": {"b": 1}}, {"a": None}, {}),
+        ({"args": ["a"]}, {"args": ["b"]}, {"args": ["b"]}),
+        (
+            {"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]},
+            {
+                "env": [
+                    {"name": "B", "value": "3"},
+                    {"name": "A", "$patch": "delete"},
+                    {"name": "C", "value": "4"},
+                ]
+            },
+            {"env": [{"name": "B", "value": "3"}, {"name": "C", "value": "4"}]},
+        ),
+    ],
+)
+def test_a_patch_merges_as_kubectl_would(base: Any, patch: Any, merged: Any) -> None:
+    assert merge(base, patch) == merged
