@@ -31,9 +31,13 @@ add_user() {
     useradd --uid "$uid" --gid "$gid" --home-dir "$home" --no-create-home --shell /usr/sbin/nologin "$name"
 }
 
+# No service is started, whatever a package's scripts ask for.
 install_packages() {
+    printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
+    chmod 755 /usr/sbin/policy-rc.d
     # shellcheck disable=SC2046  # one word a package
     apt-get install -q --yes --no-install-recommends --allow-downgrades $(cat "$here/packages")
+    rm /usr/sbin/policy-rc.d
 }
 
 # Identities and keys that are made at installation would be the same in every container.

@@ -122,8 +122,6 @@ class Builder:
         if image.packages:
             command.append(f"--include={','.join(package.name for package in image.packages)}")
         command += [
-            '--customize-hook=printf "#!/bin/sh\\nexit 101\\n" > "$1/usr/sbin/policy-rc.d"',
-            '--customize-hook=chmod 755 "$1/usr/sbin/policy-rc.d"',
             '--customize-hook=: > "$1/etc/machine-id"; find "$1/var/log" -type f -delete',
             image.suite,
             "-",

@@ -143,7 +143,7 @@ class Registry:
             raise OperatorError(
                 f"the registry {self.address} cannot be reached: {error}",
                 code="E520",
-                hint="is the registry of the config machine running? (docker:registry in the pillar)",
+                hint="is the registry of the config machine running, and its disk not full? (docker:registry)",
             ) from None
         if response.status not in expect:
             raise self._refused(method, path, response.status, answer.decode(errors="replace"))
@@ -168,7 +168,12 @@ class Registry:
     def _send(
         self, method: str, path: str, body: bytes | IO[bytes] | None, headers: Mapping[str, str]
     ) -> tuple[http.client.HTTPResponse, bytes]:
-        self._connection.request(method, path, body=body, headers=dict(headers))
+        try:
+            self._connection.request(method, path, body=body, headers=dict(headers))
+        except (BrokenPipeError, ConnectionResetError):
+            if body is None or isinstance(body, bytes):
+                raise
+            # The registry may have answered, and closed, in the middle of an upload: its reason is still to be read.
         response = self._connection.getresponse()
         return response, response.read()
 
