@@ -26,19 +26,19 @@ def bundle() -> None:
     "ostack-k8s bundle build --from-source /srv/ostack-k8s/bundle",
     group=bundle,
 )
-@click.argument("directory", required=False, type=click.Path(file_okay=False, path_type=Path))
+@click.argument("place", metavar="[DIR]", required=False, type=click.Path(file_okay=False, path_type=Path))
 @click.option(
     "--from-source", is_flag=True, help="Build with Go through its module proxy (about 20 minutes)."
 )
 @click.option("--no-record", is_flag=True, help="Do not write the checksums into the model.")
-def build(invocation: Invocation, directory: Path | None, from_source: bool, no_record: bool) -> None:
+def build(invocation: Invocation, place: Path | None, from_source: bool, no_record: bool) -> None:
     """Fill a directory with the artifacts, and write their checksums into the model.
 
     What is there already is left alone; an interrupted build goes on.
     """
     from kubernetes_formula import bundle as core
 
-    target = directory or default_directory()
+    target = place or default_directory()
     made = core.build(target, recipe_of(invocation), from_source, invocation.progress)
     if not no_record:
         recorded = core.record(invocation.repository, made)
@@ -52,14 +52,14 @@ def build(invocation: Invocation, directory: Path | None, from_source: bool, no_
     "ostack-k8s bundle verify /srv/ostack-k8s/bundle --record",
     group=bundle,
 )
-@click.argument("directory", required=False, type=click.Path(file_okay=False, path_type=Path))
+@click.argument("place", metavar="[DIR]", required=False, type=click.Path(file_okay=False, path_type=Path))
 @click.option("--record", is_flag=True, help="Write the checksums of what is there into the model.")
-def verify(invocation: Invocation, directory: Path | None, record: bool) -> None:
+def verify(invocation: Invocation, place: Path | None, record: bool) -> None:
     """Check every artifact against the model's checksums and the bundle's own."""
     from cli.output.errors import print_problems
     from kubernetes_formula import bundle as core
 
-    target = directory or default_directory()
+    target = place or default_directory()
     recipe = recipe_of(invocation)
     if record:
         recorded = core.record(invocation.repository, core.inspect(target, recipe))

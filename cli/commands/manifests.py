@@ -17,13 +17,13 @@ from cli.options import Invocation, command
 )
 @click.option(
     "--output-dir",
-    "directory",
+    "output",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
     help="Write one file for each object instead.",
 )
 @click.option("--reveal", is_flag=True, help="With the values of Secrets; needs an age identity.")  # fmt: skip
-def manifests(invocation: Invocation, directory: Path | None, reveal: bool) -> None:
+def manifests(invocation: Invocation, output: Path | None, reveal: bool) -> None:
     """Print the Kubernetes manifests of the overlay.
 
     The objects in the order of applying, then the Jobs of a first deployment; Jobs of an upgrade belong to `deploy`.
@@ -35,13 +35,13 @@ def manifests(invocation: Invocation, directory: Path | None, reveal: bool) -> N
 
     overlay = overlay_of(invocation.inventory, invocation.keyring if reveal else None)
     items = [*overlay.objects, *(job.object for job in overlay.jobs.get("bootstrap", ()))]
-    if directory:
+    if output:
         from reclass_model.repository import write_atomically
 
         mode = 0o600 if reveal else 0o644
         for item in items:
-            write_atomically(directory / file_name(item), dump(item, "yaml"), mode)
-        click.echo(f"Wrote {len(items)} files to {directory}", err=True)
+            write_atomically(output / file_name(item), dump(item, "yaml"), mode)
+        click.echo(f"Wrote {len(items)} files to {output}", err=True)
         if invocation.for_people:
             return
     collected = {"apiVersion": "v1", "kind": "List", "items": items}

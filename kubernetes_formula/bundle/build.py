@@ -58,21 +58,18 @@ def build(
 def _fill(
     directory: Path, entries: list[Wanted], maker: Maker, cache: Cache, progress: Callable[[str], None]
 ) -> list[Artifact]:
-    started = time.monotonic()
-
-    def say(text: str) -> None:
-        progress(f"[{time.monotonic() - started:6.1f} s] {text}")
-
     artifacts = []
     for number, entry in enumerate(entries, 1):
-        say(f"{entry.name} {entry.version} ({number} of {len(entries)})")
-        cached = cache.obtain(maker.inputs(entry), partial(maker.make, entry, progress=say))
+        progress(f"{entry.name} {entry.version} ({number} of {len(entries)})")
+        started = time.monotonic()
+        cached = cache.obtain(maker.inputs(entry), partial(maker.make, entry, progress=progress))
         target = directory / entry.path
         _place(cached.path, cached.sha256, target)
         artifact = Artifact(entry.name, entry.version, entry.path, cached.sha256, target.stat().st_size)
         artifacts.append(artifact)
         write_sums(directory, [artifact])
-        say(f"{entry.name} {'reused' if cached.reused else 'made'}, {artifact.bytes / 1e6:.1f} MB")
+        done = "reused" if cached.reused else f"made in {time.monotonic() - started:.1f} s"
+        progress(f"{entry.name} {done}, {artifact.bytes / 1e6:.1f} MB")
     contents = json.dumps({"artifacts": [asdict(artifact) for artifact in artifacts]}, indent=2)
     write_atomically(directory / CONTENTS, contents + "\n")
     return artifacts

@@ -200,5 +200,5 @@ def test_a_killed_build_goes_on(cloud: Path, tmp_path: Path) -> None:
     whole = sums(tmp_path / "b")
     assert len(whole) == 1
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    assert done.stdout.count(" reused,") == 1 and done.stdout.count(" made,") == 2
+    assert done.stdout.count(" reused,") == 1 and done.stdout.count(" made in ") == 2
     assert len(sums(tmp_path / "b")) == 3 and whole.items() <= sums(tmp_path / "b").items()

@@ -130,7 +130,8 @@ def test_upstream_files_and_images_land_in_the_layout_of_their_urls(site: Site, 
     assert (
         json.loads((tmp_path / "b/bundle.json").read_text())["artifacts"][0]["sha256"] == artifacts[0].sha256
     )
-    assert re.search(r"\[ +\d+\.\d s\] tool 1.0 \(1 of 2\)", "\n".join(lines))
+    assert lines[0] == "tool 1.0 (1 of 2)"
+    assert re.fullmatch(r"thing made in \d+\.\d s, 0\.0 MB", lines[-1])
     assert any("the model has no checksum" in line for line in lines)
 
 
