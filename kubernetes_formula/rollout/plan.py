@@ -13,10 +13,12 @@ from typing import Any
 
 from kubernetes_formula.manifests import Job, Overlay, Workload, key
 from kubernetes_formula.manifests.overlay import owner
-from kubernetes_formula.rollout.changes import DELETE, ObjectChange, object_changes
+from kubernetes_formula.rollout.changes import CREATE, DELETE, ObjectChange, object_changes
 from reclass_model.errors import OperatorError, Problem
 
 _FOUNDATION_KINDS = ("Namespace", "PersistentVolume", "PersistentVolumeClaim", "Secret", "ConfigMap")
+#: How a strategy replaces the pods; the others roll.
+_REPLACING = {"switch": "switch", "recreate": "recreate"}
 _CONTROLLERS = ("Deployment", "StatefulSet", "DaemonSet", "CronJob")
 
 Releases = Mapping[str, Mapping[str, Any]]
@@ -202,20 +204,15 @@ def _own_objects(overlay: Overlay, workload: str) -> list[str]:
 def _workload(workload: Workload, changes: list[ObjectChange], *, upgraded: bool) -> list[Step]:
     if not changes:
         return []
-    rolls = any(
-        change.kind in _CONTROLLERS and (change.restarts or change.action == "create") for change in changes
-    )
     restarting = any(change.restarts for change in changes)
-    action = (
-        {"rolling": "roll", "on_delete": "roll"}.get(workload.strategy, workload.strategy)
-        if upgraded
-        else "roll"
-    )
+    starting = any(change.kind in _CONTROLLERS and change.action == CREATE for change in changes)
+    replacing = _REPLACING.get(workload.strategy, "roll") if upgraded else "roll"
+    action = replacing if restarting or upgraded else "apply"
     step = Step(
-        name=f"{workload.name} {action if rolls else 'apply'}",
+        name=f"{workload.name} {'start' if starting and not upgraded else action}",
         workload=workload.name,
         phase="roll",
-        action=action if rolls else "apply",
+        action=action,
         detail=", ".join(_described(change) for change in changes),
         impact=_impact(workload, action) if restarting or upgraded else "none",
         objects=tuple(change.key for change in changes),

@@ -1,0 +1,320 @@
+"""(deployed, desired) → steps, and what the record says of an unfinished rollout. No cluster."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kubernetes_formula.manifests import Image, Overlay, render
+from kubernetes_formula.rollout import object_changes, plan, released, restarts
+from kubernetes_formula.rollout.health import health, troubles
+from kubernetes_formula.rollout.plan import finalization, in_order, return_to
+from kubernetes_formula.rollout.probes import Probes, combined
+from kubernetes_formula.rollout.record import DONE, RUNNING, StepResult, begin, close, overlay_digest
+from kubernetes_formula.rollout.rollouts import Deployed, deploy_steps
+from reclass_model.errors import OperatorError
+
+PILLAR = Path(__file__).parents[1] / "golden/manifests/pillar.yml"
+API, DATABASE = "keystone-server", "mariadb-server"
+RELEASES = {
+    "epoxy": {"order": 1, "upgrade_from": {"dalmatian": {}}},
+    "flamingo": {"order": 2, "upgrade_from": {"epoxy": {}}},
+    "gazpacho": {"order": 3, "upgrade_from": {"flamingo": {}, "epoxy": {}}},
+    "hibiscus": {"order": 4, "upgrade_from": {"gazpacho": {}}},
+}
+
+
+def overlay(release: str = "epoxy", tag: str = "bbbbbbbbbbbb", **changed: Any) -> Overlay:
+    """The overlay of the golden pillar with another release, image or setting of the API's workload."""
+    pillar = yaml.safe_load(PILLAR.read_text())
+    pillar["images"]["keystone:server"] |= {
+        "reference": f"r/keystone-server:{release}-{tag}",
+        "release": release,
+    }
+    workload = pillar["control"]["workload"][API]
+    workload["upgrade"] |= changed.pop("upgrade", {})
+    workload |= changed
+    return render(pillar["control"], {name: Image(**image) for name, image in pillar["images"].items()})
+
+
+def names(steps: Any) -> list[str]:
+    return [step.name for step in steps]
+
+
+def test_nothing_changed_plans_nothing() -> None:
+    assert plan(overlay(), overlay(), RELEASES) == ()
+    assert object_changes(overlay(), overlay()) == []
+
+
+def test_the_first_deployment_goes_in_order() -> None:
+    assert names(plan(None, overlay(), RELEASES)) == [
+        "prepare",
+        "mariadb-server start",
+        "keystone-server database",
+        "keystone-server db-sync",
+        "keystone-server start",
+    ]
+
+
+def test_a_static_option_rolls_exactly_the_deployment_of_its_image() -> None:
+    before, after = overlay(), overlay(tag="cccccccccccc")
+    (step,) = plan(before, after, RELEASES)
+    assert (step.name, step.action, step.impact) == ("keystone-server roll", "roll", "none")
+    assert step.objects == ("Deployment/openstack/keystone-server",)
+    assert "template.spec.containers.0.image" in step.detail
+    assert restarts(before, after) == {API: 2}
+
+
+def test_replicas_are_one_step_that_restarts_nothing() -> None:
+    before, after = overlay(), overlay(replicas=3)
+    (step,) = plan(before, after, RELEASES)
+    assert (step.name, step.action) == ("keystone-server apply", "apply")
+    assert restarts(before, after) == {}
+
+
+def test_an_upgrade_checks_snapshots_expands_migrates_then_rolls() -> None:
+    assert names(plan(overlay(), overlay("gazpacho"), RELEASES)) == [
+        "keystone-server check",
+        "keystone-server snapshot",
+        "keystone-server expand",
+        "keystone-server migrate",
+        "keystone-server roll",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "action"), [("rolling", "roll"), ("switch", "switch"), ("recreate", "recreate")]
+)
+def test_a_strategy_is_for_a_change_of_release(strategy: str, action: str) -> None:
+    upgrade = {"strategy": strategy}
+    steps = plan(overlay(upgrade=upgrade), overlay("gazpacho", upgrade=upgrade))
+    assert next(step.action for step in steps if step.phase == "roll") == action
+    (step,) = plan(overlay(upgrade=upgrade), overlay(tag="cccccccccccc", upgrade=upgrade))
+    assert step.action == "roll"
+
+
+def test_switch_removes_the_old_set_last() -> None:
+    upgrade = {"strategy": "switch"}
+    steps = plan(overlay(upgrade=upgrade), overlay("gazpacho", upgrade=upgrade))
+    assert steps[-1].objects == ("Deployment/openstack/keystone-server-epoxy",)
+    assert "Deployment/openstack/keystone-server-gazpacho" in steps[-2].objects
+
+
+def test_recreating_is_felt_by_the_api() -> None:
+    upgrade = {"strategy": "recreate"}
+    steps = plan(overlay(upgrade=upgrade), overlay("gazpacho", upgrade=upgrade))
+    assert [step.impact for step in steps if step.phase == "roll"] == ["api"]
+
+
+def test_a_removed_workload_is_deleted_but_not_its_data() -> None:
+    whole = overlay()
+    pillar = yaml.safe_load(PILLAR.read_text())
+    del pillar["control"]["workload"][API]
+    rest = render(pillar["control"], {name: Image(**image) for name, image in pillar["images"].items()})
+    (step,) = plan(whole, rest)
+    assert step.action == "delete"
+    assert {each.partition("/")[0] for each in step.objects} == {
+        "Deployment",
+        "Service",
+        "PodDisruptionBudget",
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "code", "hint"),
+    [
+        ("gazpacho", "epoxy", "E621", "rollback"),
+        ("epoxy", "hibiscus", "E622", "may follow: gazpacho"),
+    ],
+)
+def test_downgrades_and_skipped_releases_are_refused(before: str, after: str, code: str, hint: str) -> None:
+    with pytest.raises(OperatorError) as caught:
+        plan(overlay(before), overlay(after), RELEASES)
+    assert caught.value.code == code
+    assert hint in str(caught.value.problems[0].hint)
+
+
+def test_a_circle_of_workloads_is_refused() -> None:
+    workloads = overlay().workloads
+    workloads[DATABASE] = replace(workloads[DATABASE], after=(API,))
+    with pytest.raises(OperatorError, match="circle: keystone-server, mariadb-server"):
+        in_order(workloads)
+
+
+def test_rollback_applies_the_old_objects_without_jobs() -> None:
+    steps = return_to(overlay(), overlay("gazpacho"))
+    assert names(steps) == ["keystone-server roll"]
+
+
+def test_rollback_is_refused_where_it_needs_the_snapshot() -> None:
+    upgrade = {"rollback": "snapshot"}
+    with pytest.raises(OperatorError, match="needs the snapshot"):
+        return_to(overlay(upgrade=upgrade), overlay("gazpacho", upgrade=upgrade))
+    assert names(return_to(overlay(upgrade=upgrade), overlay(tag="c" * 12, upgrade=upgrade))) == [
+        "keystone-server roll"
+    ]
+
+
+def test_finalize_contracts_what_was_upgraded() -> None:
+    assert names(finalization({API}, overlay("gazpacho"))) == ["keystone-server contract"]
+    assert finalization(set(), overlay("gazpacho")) == ()
+
+
+def test_an_unfinished_record_says_what_was_touched() -> None:
+    before, after = overlay(), overlay("gazpacho", tag="c" * 12)
+    record = begin("deploy", "abc", after, before, plan(before, after, RELEASES))
+
+    def reached(count: int) -> Overlay | None:
+        done = [replace(each, result=DONE) for each in record.steps[: count - 1]]
+        running = replace(record.steps[count - 1], result=RUNNING)
+        return replace(record, steps=(*done, running, *record.steps[count:])).effective()
+
+    assert record.effective() == before
+    migrating = reached(4)
+    assert migrating and migrating.workloads == before.workloads
+    assert names(plan(migrating, after, RELEASES)) == names(plan(before, after, RELEASES))
+    rolling = reached(5)
+    assert rolling and rolling.workloads[API].release == "gazpacho"
+    with pytest.raises(OperatorError, match="older than the deployed gazpacho"):
+        plan(rolling, before, RELEASES)
+    assert close(record, DONE).effective() == after
+
+
+def test_a_failed_configuration_change_can_be_taken_back() -> None:
+    before, broken = overlay(), overlay(tag="c" * 12)
+    record = begin("deploy", "abc", broken, before, plan(before, broken))
+    record = replace(
+        record, state="failed", steps=tuple(StepResult(each.step, "failed") for each in record.steps)
+    )
+    again = deploy_steps(Deployed(record, record.effective()), before, RELEASES)
+    assert names(each.step for each in again.steps) == ["keystone-server roll"]
+
+
+def test_the_same_objects_again_go_on_with_the_unfinished_record() -> None:
+    before, after = overlay(), overlay("gazpacho")
+    record = begin("deploy", "abc", after, before, plan(before, after))
+    assert deploy_steps(Deployed(record, before), after, RELEASES).id == record.id
+
+
+def test_a_release_that_was_rolled_back_is_refused_until_the_model_agrees() -> None:
+    old, new = overlay(), overlay("gazpacho")
+    record = replace(begin("rollback", "abc", old, new, ()), state=DONE, blocked={API: "gazpacho"})
+    with pytest.raises(OperatorError, match="rolled back from gazpacho"):
+        deploy_steps(Deployed(record, old), new, RELEASES)
+    reverted = deploy_steps(Deployed(record, old), old, RELEASES)
+    assert reverted.steps == () and not reverted.blocked
+
+
+def test_an_upgrade_waits_for_the_last_ones_finalize() -> None:
+    record = replace(
+        begin("deploy", "a", overlay("gazpacho"), overlay(), ()), state=DONE, pending={API: "epoxy"}
+    )
+    with pytest.raises(OperatorError, match="not finalized"):
+        deploy_steps(Deployed(record, record.desired), overlay("hibiscus"), RELEASES)
+    assert deploy_steps(
+        Deployed(record, record.desired), overlay("gazpacho", tag="c" * 12), RELEASES
+    ).pending == {API: "epoxy"}
+
+
+def test_only_changed_releases_count_as_upgraded() -> None:
+    assert released(overlay(), overlay("gazpacho")) == {API}
+    assert released(None, overlay()) == frozenset()
+
+
+def test_the_digest_of_an_overlay_ignores_secret_values() -> None:
+    masked = overlay()
+    revealed = replace(
+        masked,
+        objects=tuple(
+            {**item, "stringData": {"x": "y"}} if item["kind"] == "Secret" else item
+            for item in masked.objects
+        ),
+    )
+    assert overlay_digest(masked) == overlay_digest(revealed)
+
+
+def test_health_counts_new_and_ready_pods() -> None:
+    live = {
+        "kind": "Deployment",
+        "metadata": {"generation": 2},
+        "spec": {"replicas": 2},
+        "status": {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 1, "availableReplicas": 2},
+    }
+    assert (health(live).ok, health(live).message) == (False, "2 of 2 ready, 1 new, 2 old")
+    live["status"] = {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
+    assert health(live).ok
+    live["metadata"] = {"generation": 3}
+    assert not health(live).ok
+    assert not health(None).ok
+
+
+def test_troubles_name_pod_and_reason() -> None:
+    pod = {
+        "metadata": {"name": "api-1"},
+        "status": {
+            "conditions": [
+                {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1"}
+            ],
+            "containerStatuses": [
+                {"name": "api", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}},
+                {"name": "side", "state": {"waiting": {"reason": "ContainerCreating"}}},
+                {"name": "loop", "state": {"running": {}}, "restartCount": 4, "ready": False},
+            ],
+        },
+    }
+    found = list(troubles([pod]))
+    assert [str(each) for each in found] == [
+        "pod api-1: Unschedulable: 0/1",
+        "pod api-1: ImagePullBackOff: not found",
+        "pod api-1: Restarting: loop ended 4 times",
+    ]
+    assert [each.hopeless for each in found] == [False, True, True]
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    status = 200
+
+    def do_GET(self) -> None:
+        self.send_response(type(self).status)
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    Answers.status = 200
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as found:
+        threading.Thread(target=found.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{found.server_address[1]}/v3"
+        found.shutdown()
+
+
+def test_probes_measure_ten_requests_a_second_and_the_longest_gap(server: str) -> None:
+    with Probes({"identity": server}) as probes:
+        time.sleep(0.5)
+        Answers.status = 500
+        time.sleep(0.5)
+        Answers.status = 200
+        time.sleep(0.5)
+    result = probes.results()["identity"]
+    assert result["requests"] / result["seconds"] >= 10
+    assert 3 <= result["failed"] < result["requests"]
+    assert 0.4 < result["longest_gap_s"] < 1.2
+
+
+def test_measurements_of_several_goes_are_one() -> None:
+    go = {"identity": {"requests": 10, "failed": 1, "longest_gap_s": 0.5, "seconds": 1.0}}
+    later = {"identity": {"requests": 5, "failed": 0, "longest_gap_s": 0.2, "seconds": 0.5}}
+    assert combined([go, later]) == {
+        "identity": {"requests": 15, "failed": 1, "longest_gap_s": 0.5, "seconds": 1.5}
+    }
