@@ -124,16 +124,13 @@ def parse(text: str, file: str, name: str) -> Source:
     try:
         root = Loader(text).get_single_node()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
         what = ", ".join(part for part in (error.context, error.problem) if part)
-        hint = "`\\t` is not allowed for indentation" if "cannot start any token" in what else None
+        unclosed = "expected ',' or" in what  # the parser notices far behind the bracket that is open
+        mark = error.context_mark if unclosed else error.problem_mark or error.context_mark
+        hint = "indent with spaces, not tabs" if "tab" in what or "any token" in what else None
+        hint = "a bracket or brace that opens here is not closed" if unclosed else hint
         line = mark.line + 1 if mark else None
-        return Source(
-            file,
-            name,
-            None,
-            (Problem("E101", f"not valid YAML: {what}", file=file, line=line, hint=hint),),
-        )
+        return Source(file, name, None, (Problem("E101", f"not valid YAML: {what}", file=file, line=line, hint=hint),))
     except yaml.YAMLError as error:
         return Source(file, name, None, (Problem("E101", f"not valid YAML: {error}", file=file),))
     if root is None:

@@ -45,7 +45,7 @@ def missing_classes(source: Source, sources: Sources) -> Iterator[Problem]:
 
 def _ambiguous(node: yaml.Node | None, file: str) -> Iterator[Problem]:
     if isinstance(node, yaml.ScalarNode):
-        if node.style is None and _reads_differently(node):
+        if not node.style and _reads_differently(node):
             yield Problem(
                 "W101",
                 f"{node.value} is read differently by YAML 1.1 and 1.2",
