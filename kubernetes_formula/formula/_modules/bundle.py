@@ -4,8 +4,11 @@ import hashlib
 
 
 def fetch(source, sha256):
-    """Path of the artifact at `source` (file:// is used in place, http(s):// is cached); ValueError if it is absent or another."""
-    path = source[len("file://") :] if source.startswith("file://") else __salt__["cp.cache_file"](source, source_hash=sha256)
+    """Path of the artifact at `source` (file:// in place, http(s):// cached); ValueError if it is absent or another."""
+    if source.startswith("file://"):
+        path = source.removeprefix("file://")
+    else:
+        path = __salt__["cp.cache_file"](source, source_hash=sha256)
     if not path:
         raise ValueError("cannot be fetched (is bundle:url right, and does the bundle have it?)")
     digest = hashlib.sha256()

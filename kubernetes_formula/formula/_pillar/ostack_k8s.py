@@ -11,9 +11,9 @@ from typing import Any
 
 
 def ext_pillar(minion_id: str, _pillar: dict[str, Any], repository: str) -> dict[str, Any]:
-    """Parameters of `minion_id` from the checkout at `repository`; OperatorError (file:line) when it cannot be rendered.
+    """Parameters of `minion_id` from the checkout at `repository`; OperatorError (file:line) when it has errors.
 
-    Imports here, not above: what fails in here Salt reports, and runs no state; a module that cannot be imported it skips.
+    Imports here, not above: what fails in here Salt reports, and runs no state; what cannot be imported it skips.
     """
     from importlib.metadata import version
     from pathlib import Path

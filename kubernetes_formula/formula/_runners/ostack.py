@@ -8,5 +8,7 @@ MODEL = "/srv/ostack-k8s/model"
 
 
 def deploy(revision: str = "HEAD") -> bool:
-    """Run `ostack-k8s deploy REVISION --yes` in the master's checkout; its output goes to the terminal. True when it succeeded."""
-    return subprocess.run(["ostack-k8s", "-C", MODEL, "deploy", revision, "--yes"], check=False).returncode == 0
+    """Run `ostack-k8s deploy REVISION --yes` in the master's checkout, seen on the terminal; True when it succeeded."""
+    return (
+        subprocess.run(["ostack-k8s", "deploy", "-C", MODEL, revision, "--yes"], check=False).returncode == 0
+    )

@@ -1,7 +1,7 @@
 """Programs from the bundle, installed by checksum: a plain binary, or chosen members of a .tar.gz.
 
-What was installed is recorded in /var/lib/ostack-k8s/artifact/<name>.json (checksum of the artifact and of each file), so
-that a changed version, a changed file and a lost file are all seen, and test mode needs no download.
+What was installed is recorded in /var/lib/ostack-k8s/artifact/<name>.json (checksum of the artifact and of each file),
+so that a changed version, a changed file and a lost file are all seen, and test mode needs no download.
 """
 
 import hashlib
@@ -31,7 +31,9 @@ def installed(name, source, sha256, files, mode="0755"):
     except (OSError, KeyError, tarfile.TarError, ValueError) as error:
         return {**ret, "result": False, "changes": {}, "comment": f"{name} from {source}: {error}"}
     os.makedirs(RECORDS, exist_ok=True)
-    _write(_record(name), lambda out: out.write(json.dumps({"sha256": sha256, "files": sums}).encode()), "0644")
+    _write(
+        _record(name), lambda out: out.write(json.dumps({"sha256": sha256, "files": sums}).encode()), "0644"
+    )
     ret["comment"] = f"{name} installed from {source}"
     return ret
 
@@ -49,10 +51,11 @@ def _read(name):
 
 
 def _recorded(name, files):
-    """The recorded artifact, with only the files that are still as they were installed."""
+    """The recorded artifact, with only those of `files` that are still as they were installed."""
     record = _read(name)
-    kept = [path for path, digest in record.get("files", {}).items() if os.path.isfile(path) and _sha256(path) == digest]
-    return {"sha256": record.get("sha256"), "files": sorted(path for path in kept if path in files.values())}
+    digests = {path: record.get("files", {}).get(path) for path in files.values()}
+    kept = [path for path, digest in digests.items() if os.path.isfile(path) and _sha256(path) == digest]
+    return {"sha256": record.get("sha256"), "files": sorted(kept)}
 
 
 def _install(archive, member, path, mode):

@@ -31,7 +31,8 @@ def _labels(name):
     """Labels of the image; none when it, or containerd, is not there."""
     if not __salt__["cmd.has_exec"]("ctr"):
         return {}
-    listed = __salt__["cmd.run_all"](["ctr", "-n", "k8s.io", "images", "ls", f"name=={name}"], python_shell=False, ignore_retcode=True)
+    command = ["ctr", "-n", "k8s.io", "images", "ls", f"name=={name}"]
+    listed = __salt__["cmd.run_all"](command, python_shell=False, ignore_retcode=True)
     rows = listed["stdout"].splitlines()[1:] if listed["retcode"] == 0 else []
     return dict(label.split("=", 1) for row in rows for label in row.split()[-1].split(",") if "=" in label)
 

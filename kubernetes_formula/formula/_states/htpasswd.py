@@ -1,4 +1,4 @@
-"""A user in an htpasswd file with a bcrypt password, through `htpasswd` of apache2-utils (the password goes by stdin)."""
+"""A user in an htpasswd file with a bcrypt password, by `htpasswd` of apache2-utils; the password goes by stdin."""
 
 import os
 
@@ -8,7 +8,11 @@ def present(name, user, password_pillar, group="root", mode="0640"):
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{user} has the password"}
     password = _pillar(password_pillar)
     if not password:
-        return {**ret, "result": False, "comment": f"the pillar has no {password_pillar}: run `ostack-k8s pki issue`"}
+        return {
+            **ret,
+            "result": False,
+            "comment": f"the pillar has no {password_pillar}: run `ostack-k8s pki issue`",
+        }
     if os.path.exists(name) and _htpasswd("-vi", name, user, password) == 0:
         return ret
     ret["changes"] = {user: "password set"}
@@ -29,4 +33,5 @@ def _pillar(path):
 
 def _htpasswd(options, name, user, password):
     command = ["htpasswd", options, name, user]
-    return __salt__["cmd.retcode"](command, python_shell=False, stdin=f"{password}\n", ignore_retcode=True, output_loglevel="quiet")
+    quiet = {"python_shell": False, "ignore_retcode": True, "output_loglevel": "quiet"}
+    return __salt__["cmd.retcode"](command, stdin=f"{password}\n", **quiet)

@@ -10,7 +10,9 @@ import time
 OURS = "ostack-k8s.io/"
 
 
-def reconciled(name, labels, taints=None, joins=False, timeout=120, kubeconfig="/etc/kubernetes/admin.kubeconfig"):
+def reconciled(
+    name, labels, taints=None, joins=False, timeout=120, kubeconfig="/etc/kubernetes/admin.kubeconfig"
+):
     """Give the Node `name` these labels (others under ostack-k8s.io/ go) and taints ({key: {value, effect}})."""
     ret = {"name": name, "result": True, "changes": {}, "comment": "labels and taints are as wanted"}
     node = _wait(kubeconfig, name, timeout if joins and not __opts__["test"] else 0)
@@ -18,8 +20,17 @@ def reconciled(name, labels, taints=None, joins=False, timeout=120, kubeconfig="
         if not joins:
             return {**ret, "comment": f"{name} has not joined: it gets its labels when it has"}
         if not __opts__["test"]:
-            return {**ret, "result": False, "comment": f"{name} has not joined after {timeout} s: see `journalctl -u kubelet`"}
-        return {**ret, "result": None, "changes": {"labels": labels}, "comment": "would be labelled when it has joined"}
+            return {
+                **ret,
+                "result": False,
+                "comment": f"{name} has not joined in {timeout} s: `journalctl -u kubelet`",
+            }
+        return {
+            **ret,
+            "result": None,
+            "changes": {"labels": labels},
+            "comment": "would be labelled when it has joined",
+        }
     patch, changes = _difference(node, labels, taints or {})
     if not patch:
         return ret
@@ -35,9 +46,13 @@ def _difference(node, labels, taints):
     have = node["metadata"].get("labels", {})
     change = {key: value for key, value in labels.items() if have.get(key) != value}
     change.update({key: None for key in have if key.startswith(OURS) and key not in labels})
-    ours = [{"key": key, **{k: v for k, v in taint.items() if v is not None}} for key, taint in sorted(taints.items())]
+    ours = [
+        {"key": key, **{k: v for k, v in taint.items() if v is not None}}
+        for key, taint in sorted(taints.items())
+    ]
     current = node["spec"].get("taints", [])
-    mine = sorted((t for t in current if t["key"].startswith(OURS) or t["key"] in taints), key=lambda taint: taint["key"])
+    mine = [taint for taint in current if taint["key"].startswith(OURS) or taint["key"] in taints]
+    mine.sort(key=lambda taint: taint["key"])
     patch, changes = {}, {}
     if change:
         patch["metadata"] = {"labels": change}
@@ -58,4 +73,3 @@ def _wait(kubeconfig, name, timeout):
         if time.monotonic() >= end:
             return None
         time.sleep(1)
-

@@ -14,7 +14,12 @@ def present(name, objects, kubeconfig="/etc/kubernetes/admin.kubeconfig"):
     ret = {"name": name, "result": True, "changes": {}, "comment": "nothing differs"}
     names = [f"{item['kind']}/{item['metadata']['name']}" for item in objects]
     if __opts__["test"] and __salt__["kubectl.run"](kubeconfig, "get", "--raw", "/readyz")["retcode"] != 0:
-        return {**ret, "result": None, "changes": {"would create": names}, "comment": "no API yet: would create them"}
+        return {
+            **ret,
+            "result": None,
+            "changes": {"would create": names},
+            "comment": "no API yet: would create them",
+        }
     manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     diff = __salt__["kubectl.run"](kubeconfig, "diff", *OWNER, "-f", "-", stdin=manifest)
     if diff["retcode"] == 0:
@@ -28,4 +33,3 @@ def present(name, objects, kubeconfig="/etc/kubernetes/admin.kubeconfig"):
     if done["retcode"] != 0:
         return {**ret, "result": False, "changes": {}, "comment": done["stderr"] or done["stdout"]}
     return {**ret, "comment": done["stdout"]}
-

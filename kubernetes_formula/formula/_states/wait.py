@@ -15,5 +15,9 @@ def succeeds(name, command, timeout=120, interval=1):
             return ret
         if time.monotonic() > end:
             last = (done["stderr"] or done["stdout"]).strip()
-            return {**ret, "result": False, "comment": f"{name}: not after {timeout} s. `{' '.join(command)}` says: {last}"}
+            return {
+                **ret,
+                "result": False,
+                "comment": f"{name}: not in {timeout} s; `{' '.join(command)}`: {last}",
+            }
         time.sleep(interval)

@@ -1,5 +1,9 @@
 {%- from "containerd/map.jinja" import containerd with context %}
 {%- from "systemd/macros.jinja" import daemon with context %}
+include:
+  - containerd.install
+  - containerd.config
+
 {{ daemon("containerd", {
   "description": "containerd container runtime",
   "command": "/usr/local/bin/containerd",

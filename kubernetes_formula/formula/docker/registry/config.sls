@@ -1,5 +1,8 @@
 {%- from "docker/map.jinja" import docker with context %}
 {%- from "pki/macros.jinja" import certificate with context %}
+include:
+  - docker.registry.install
+
 {%- set registry = docker.registry %}
 {%- set directory = "/etc/docker/registry" %}
 {{ certificate(registry.certificate, directory, "docker-registry") }}

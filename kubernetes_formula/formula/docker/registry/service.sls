@@ -1,3 +1,6 @@
+include:
+  - docker.registry.config
+
 docker-registry:
   service.running:
     - enable: true

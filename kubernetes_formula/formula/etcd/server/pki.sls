@@ -1,4 +1,7 @@
 {%- from "pki/macros.jinja" import authority, certificate with context %}
+include:
+  - etcd.server.install
+
 {{ authority("etcd-client", "/etc/etcd/pki/client-ca.crt") }}
 {{ authority("etcd-peer", "/etc/etcd/pki/peer-ca.crt") }}
 {{ certificate("etcd-server", "/etc/etcd/pki", "etcd") }}

@@ -1,5 +1,9 @@
 {%- from "etcd/map.jinja" import etcd with context %}
 {%- from "systemd/macros.jinja" import daemon with context %}
+include:
+  - etcd.server.install
+  - etcd.server.pki
+
 {%- set address = etcd.server.member[grains.id].address %}
 {%- set members = [] %}
 {%- for name, member in etcd.server.member | dictsort if member is not none %}

@@ -1,4 +1,7 @@
 # Who may do what: kubelets join with the token, get a client certificate and renew it; the API server may ask kubelets.
+include:
+  - kubernetes.master.ready
+
 {%- set token = pillar["pki"]["secret"]["kubelet-bootstrap-token"]["value"] or "." %}
 {%- set id, secret = token.split(".") %}
 {%- set bindings = {

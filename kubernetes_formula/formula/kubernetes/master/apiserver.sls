@@ -1,6 +1,10 @@
 {%- from "kubernetes/macros.jinja" import binary with context %}
 {%- from "kubernetes/map.jinja" import kubernetes with context %}
 {%- from "systemd/macros.jinja" import daemon with context %}
+include:
+  - kubernetes.authority
+  - kubernetes.master.pki
+
 {%- set common, pki = kubernetes.common, "/etc/kubernetes/pki/" %}
 {{ binary("kube-apiserver") }}
 

@@ -1,6 +1,10 @@
 {%- from "kubernetes/macros.jinja" import binary, kubeconfig with context %}
 {%- from "kubernetes/map.jinja" import kubernetes with context %}
 {%- from "systemd/macros.jinja" import daemon with context %}
+include:
+  - kubernetes.authority
+  - kubernetes.master.pki
+
 {%- set file = "/etc/kubernetes/controller-manager.kubeconfig" %}
 {{ binary("kube-controller-manager") }}
 {{ kubeconfig(file, "https://127.0.0.1:6443", "/etc/kubernetes/pki/controller-manager", user="kubernetes") }}

@@ -1,5 +1,8 @@
 # The cluster's DNS, from the bundle's image.
 {%- from "kubernetes/map.jinja" import kubernetes with context %}
+include:
+  - kubernetes.master.ready
+
 {%- set coredns = kubernetes.master.coredns %}
 cluster DNS:
   kubernetes_object.present:

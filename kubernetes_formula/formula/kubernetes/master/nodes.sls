@@ -1,5 +1,8 @@
 # Labels and taints of the machines, from the model's list. Runs last: this machine may itself join in the same run.
 {%- from "kubernetes/map.jinja" import kubernetes with context %}
+include:
+  - kubernetes.master.ready
+
 {%- for name, node in kubernetes.common.node | dictsort if node is not none %}
 {%- set labels = {} %}
 {%- for role, wanted in node.get("role", {}) | dictsort if wanted is not none %}

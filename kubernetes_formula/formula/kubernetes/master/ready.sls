@@ -1,4 +1,7 @@
 # Nothing after this is done before etcd has a quorum and the API answers.
+include:
+  - kubernetes.master.apiserver
+
 etcd answers:
   wait.succeeds:
     - command: [etcdctl, --endpoints, 'https://127.0.0.1:2379', --cacert, /etc/etcd/pki/client-ca.crt,

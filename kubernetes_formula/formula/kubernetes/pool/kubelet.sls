@@ -2,6 +2,9 @@
 {%- from "kubernetes/map.jinja" import kubernetes with context %}
 {%- from "pki/macros.jinja" import certificate with context %}
 {%- from "systemd/macros.jinja" import daemon with context %}
+include:
+  - kubernetes.authority
+
 {%- set kubelet = kubernetes.pool.kubelet %}
 {%- set config = salt["slsutil.merge"]({
   "apiVersion": "kubelet.config.k8s.io/v1beta1",

@@ -2,6 +2,9 @@
 {%- from "kubernetes/map.jinja" import kubernetes with context %}
 {%- from "pki/macros.jinja" import certificate with context %}
 {%- from "systemd/macros.jinja" import daemon with context %}
+include:
+  - kubernetes.authority
+
 {{ binary("kube-proxy") }}
 {{ certificate("kube-proxy", "/etc/kubernetes/pki") }}
 {{ kubeconfig("/etc/kubernetes/kube-proxy.kubeconfig", kubernetes.common.server, "/etc/kubernetes/pki/kube-proxy") }}

@@ -1,0 +1,136 @@
+"""Our own states on real files: test mode names what the run changes, and a second run changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from kubernetes_formula.salt_loader import FORMULA
+
+
+def load(path: str, test: bool, execution: dict[str, Callable[..., Any]]) -> Any:
+    """A state or module as Salt's loader gives it: with __opts__ and __salt__ in its namespace."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, FORMULA / path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    module.__dict__.update(__opts__={"test": test}, __salt__=execution)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Callable[[bool], ModuleType]:
+    def make(test: bool) -> ModuleType:
+        bundle = load("_modules/bundle.py", test, {})
+        state = load(
+            "_states/artifact.py",
+            test,
+            {
+                "bundle.fetch": bundle.fetch,
+                "bundle.without_checksum": bundle.without_checksum,
+            },
+        )
+        state.RECORDS = str(tmp_path / "records")
+        return state
+
+    return make
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> tuple[str, str]:
+    """(URL, checksum) of an archive with one program."""
+    (tmp_path / "tool").write_text("#!/bin/sh\n")
+    path = tmp_path / "tool.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(tmp_path / "tool", "bin/tool")
+    return f"file://{path}", hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_artifact_truth(artifact: Callable[[bool], Any], archive: tuple[str, str], tmp_path: Path) -> None:
+    source, digest = archive
+    program = tmp_path / "usr" / "tool"
+    wanted = ("tool", source, digest, {"bin/tool": str(program)})
+    planned = artifact(True).installed(*wanted)
+    assert planned["result"] is None and planned["changes"] and not program.exists()
+    done = artifact(False).installed(*wanted)
+    assert done["result"] is True and done["changes"] == planned["changes"]
+    assert program.stat().st_mode & 0o777 == 0o755
+    for test in (True, False):
+        again = artifact(test).installed(*wanted)
+        assert again["result"] is True and again["changes"] == {}
+    program.write_text("tampered")
+    assert artifact(True).installed(*wanted)["result"] is None
+    assert artifact(False).installed(*wanted)["changes"]
+    assert program.read_text() == "#!/bin/sh\n"
+
+
+def test_artifact_refuses_another_checksum(
+    artifact: Callable[[bool], Any], archive: tuple[str, str], tmp_path: Path
+) -> None:
+    done = artifact(False).installed("tool", archive[0], "0" * 64, {"bin/tool": str(tmp_path / "x")})
+    assert done["result"] is False and not done["changes"] and "ostack-k8s bundle verify" in done["comment"]
+    assert not (tmp_path / "x").exists()
+
+
+def test_artifact_without_checksum(
+    artifact: Callable[[bool], Any], archive: tuple[str, str], tmp_path: Path
+) -> None:
+    wanted = ("tool", archive[0], None, {"": str(tmp_path / "x")})
+    planned, done = (artifact(test).installed(*wanted) for test in (True, False))
+    assert planned["result"] is None and planned["warnings"]
+    assert done["result"] is False and "bundle verify --record" in done["comment"]
+
+
+def test_artifact_without_the_member(
+    artifact: Callable[[bool], Any], archive: tuple[str, str], tmp_path: Path
+) -> None:
+    done = artifact(False).installed("tool", *archive, {"bin/other": str(tmp_path / "x")})
+    assert done["result"] is False and "the archive has no bin/other" in done["comment"]
+
+
+def run_all(command: list[str], **_: Any) -> dict[str, Any]:
+    """Salt's cmd.run_all, without a machine around it."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return {"retcode": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+
+
+def test_wait_says_what_was_said_last() -> None:
+    wait = load("_states/wait.py", False, {"cmd.run_all": run_all})
+    assert wait.succeeds("it answers", [sys.executable, "-c", ""]) == {
+        "name": "it answers",
+        "result": True,
+        "changes": {},
+        "comment": "it answers: yes",
+    }
+    failed = wait.succeeds("it answers", [sys.executable, "-c", "print('not yet'); exit(1)"], timeout=0)
+    assert failed["result"] is False and not failed["changes"] and "not yet" in failed["comment"]
+    assert load("_states/wait.py", True, {}).succeeds("x", ["false"])["result"] is True
+
+
+NODE = {
+    "metadata": {"labels": {"ostack-k8s.io/role-old": "true", "other": "kept"}},
+    "spec": {"taints": [{"key": "other", "effect": "NoExecute"}]},
+}
+
+
+def test_node_labels_and_taints() -> None:
+    state = load("_states/kubernetes_node.py", False, {})
+    patch, changes = state._difference(
+        NODE, {"ostack-k8s.io/role-new": "true"}, {"ostack-k8s.io/drained": {"effect": "NoSchedule"}}
+    )
+    assert patch["metadata"]["labels"] == {"ostack-k8s.io/role-new": "true", "ostack-k8s.io/role-old": None}
+    assert patch["spec"]["taints"] == [
+        {"key": "other", "effect": "NoExecute"},
+        {"key": "ostack-k8s.io/drained", "effect": "NoSchedule"},
+    ]
+    assert set(changes) == {"labels", "taints"}
+    assert state._difference(NODE, {"ostack-k8s.io/role-old": "true"}, {}) == ({}, {})
