@@ -23,6 +23,7 @@ $(STAMP):
 	  { echo "$(PYTHON) is older than 3.11: name another with make PYTHON=/path/to/python3" >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv || \
 	  { echo "no virtual environment could be made: apt-get install python3-venv" >&2; exit 1; }
+	@echo "installing into .venv: some minutes the first time"
 	$(BIN)/pip install --quiet --editable '.[dev,salt]'
 	$(BIN)/pip install --quiet --no-deps '$(REFERENCE_ENGINE)'
 	@rm -f .venv/.installed-* && touch $@
