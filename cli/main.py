@@ -18,7 +18,6 @@ import click
 from cli.options import directory_option, format_option
 
 INTERRUPTED = 130
-BROKEN_PIPE = 141
 
 # section -> command -> (where it is, what it does). The help text is repeated here so that it can be printed
 # without loading the command; a test holds both against each other.
@@ -123,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = BROKEN_PIPE
+        code = 1  # as click itself leaves when it meets the closed pipe first
     except Exception as error:
         from cli.output.errors import explain
 

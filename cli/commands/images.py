@@ -93,8 +93,8 @@ def lock(invocation: Invocation, releases: tuple[str, ...]) -> None:
 def build(invocation: Invocation, names: tuple[str, ...], push: bool) -> None:
     """Build the package images that are missing.
 
-    With --push, what the registry does not have is pushed and the configuration baked into it. When it has everything, no Docker is
-    contacted at all. Can be interrupted and run again.
+    With --push, what the registry does not have is pushed and the configuration baked into it. When it has everything,
+    no Docker is contacted at all. Can be interrupted and run again.
     """
     from cli.output.terminal import print_table
     from cli.workflows.images import build_images

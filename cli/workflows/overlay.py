@@ -6,19 +6,19 @@ Here the packages meet: reclass_model gives the pillar, openstack_images the ref
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kubernetes_formula.manifests import Overlay
+    from kubernetes_formula.manifests import Image, Overlay
     from openstack_images.definition import BakedImage
     from reclass_model.inventory import Inventory
     from reclass_model.secrets import Keyring
 
 
 def images_of(inventory: Inventory) -> Mapping[str, BakedImage]:
-    """Every image of the model by the pillar path of its role ("keystone:server" style); needs no network."""
+    """Every image of the model by the pillar path of its role ("service:role"); needs no network."""
     from openstack_images.definition import images
     from openstack_images.lock import Lock
     from reclass_model.inventory import get
@@ -29,17 +29,29 @@ def images_of(inventory: Inventory) -> Mapping[str, BakedImage]:
     return images(parameters, lock, f"{registry['host']}:{registry['port']}")
 
 
+def pod_images_of(inventory: Inventory) -> dict[str, Image]:
+    """The same images as pods see them: reference, release, user."""
+    from kubernetes_formula.manifests import Image
+
+    return {
+        role: Image(image.reference, image.release, asdict(image.user) if image.user else None)
+        for role, image in images_of(inventory).items()
+    }
+
+
+def control_of(inventory: Inventory) -> Mapping[str, Any]:
+    """The workloads of the model."""
+    from reclass_model.inventory import get
+
+    control: Mapping[str, Any] = get(inventory.config_node().parameters, "kubernetes:control", {})
+    return control
+
+
 def overlay_of(inventory: Inventory, keyring: Keyring | None) -> Overlay:
     """Every Kubernetes object and Job of the model; without a keyring the values of Secrets are masked.
 
     Names are the same either way, so a plan needs no key.
     """
-    from kubernetes_formula.manifests import Image, render
-    from reclass_model.inventory import get
+    from kubernetes_formula.manifests import render
 
-    control = get(inventory.config_node().parameters, "kubernetes:control", {})
-    images = {
-        role: Image(image.reference, image.release, asdict(image.user) if image.user else None)
-        for role, image in images_of(inventory).items()
-    }
-    return render(control, images, keyring.reveal if keyring else None)
+    return render(control_of(inventory), pod_images_of(inventory), keyring.reveal if keyring else None)

@@ -6,11 +6,13 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from cli.workflows.plan import Plan, plan_between
+from reclass_model.errors import OperatorError
 
 if TYPE_CHECKING:
     from reclass_model.repository import Repository
 
 DEPLOYED = "deployed"  # refs/ostack-k8s/deployed, written by `deploy` where it ran
+PATIENCE_SECONDS = 3.0  # a plan is not worth a longer wait for a cluster that may not be there
 
 
 def plan_revisions(repository: Repository, before: str | None, after: str) -> Plan:
@@ -24,5 +26,13 @@ def plan_revisions(repository: Repository, before: str | None, after: str) -> Pl
 
 
 def deployed_revision(repository: Repository) -> str | None:
-    """The commit that the cluster says it runs, else the one remembered here, else None: nothing is deployed."""
-    return repository.reference(DEPLOYED)
+    """The commit that the cluster says it runs; where none answers, the one remembered here; None: nothing."""
+    from kubernetes_formula.rollout import Cluster, deployed, kubeconfig
+    from reclass_model.secrets import Keyring
+
+    try:
+        path = kubeconfig(repository, Keyring.find(repository))
+        found = deployed(Cluster.connect(path, patience=PATIENCE_SECONDS))
+    except OperatorError:  # no key here, no cluster yet, or not reachable from here
+        return repository.reference(DEPLOYED)
+    return found.revision if found else None

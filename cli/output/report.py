@@ -1,0 +1,54 @@
+"""What a rollout did and how the cluster is, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cli.output.terminal import print_table, write
+
+if TYPE_CHECKING:
+    from kubernetes_formula.rollout import Status
+
+
+def print_report(report: Mapping[str, Any]) -> None:
+    """The steps with their seconds, then what clients of the APIs noticed."""
+    good = report["result"] == "done"
+    write(
+        f"{report['action']} {report['rollout']}: {report['result']}",
+        style="bold green" if good else "bold red",
+    )
+    print_table(
+        ("step", "phase", "result", "seconds"),
+        [(s["name"], s["phase"], s["result"], f"{s['seconds'] or 0:.1f}") for s in report["steps"]],
+        styles=("bold", "dim"),
+    )
+    for endpoint, seen in sorted(report["downtime"].items()):
+        write(
+            f"{endpoint}: {seen['requests']} requests while it ran, {seen['failed']} failed,"
+            f" longest gap {seen['longest_gap_s']} s",
+            style="red" if seen["failed"] else "green",
+        )
+
+
+def print_status(status: Status) -> None:
+    """Workloads, the latest rollout, and what is not as the model says."""
+    print_table(
+        ("workload", "kind", "release", "", "state"),
+        [(w.name, w.kind, w.release or "-", "ok" if w.ok else "NOT OK", w.message) for w in status.workloads],
+        styles=("bold", "dim"),
+    )
+    latest = status.rollout
+    if latest:
+        write(
+            f"\nLatest rollout: {latest['action']} {latest['id']} of {latest['revision'][:12]}: {latest['state']}"
+        )
+    else:
+        write("\nNothing was ever deployed.")
+    if not status.drift:
+        write("The cluster is as the model says.", style="green")
+        return
+    write(f"{len(status.drift)} object(s) are not as the model says:", style="yellow")
+    for drift in status.drift:
+        fields = f"   {', '.join(drift.fields[:3])}" if drift.fields else ""
+        write(f"{drift.difference:<8} {drift.kind} {drift.namespace}/{drift.name}{fields}", indent=2)

@@ -1,0 +1,114 @@
+"""Bringing a commit of the model to the cluster: connect, deploy, roll back, finalize, and the report of each.
+
+The steps and their order are kubernetes_formula's; here the model's overlay and the cluster's record are handed to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from cli.workflows.revisions import DEPLOYED
+from reclass_model.errors import OperatorError
+
+if TYPE_CHECKING:
+    from cli.workflows.plan import Plan
+    from kubernetes_formula.rollout import Cluster, RolloutRecord
+    from reclass_model.inventory import Inventory
+    from reclass_model.repository import Repository
+    from reclass_model.secrets import Keyring
+
+Report = dict[str, Any]
+Progress = Callable[[str], None]
+
+
+def connect(repository: Repository, keyring: Keyring) -> Cluster:
+    """The model's cluster, with an administrator's certificate that lasts a day."""
+    from kubernetes_formula.rollout import Cluster, kubeconfig
+
+    return Cluster.connect(kubeconfig(repository, keyring))
+
+
+def deploy(repository: Repository, keyring: Keyring, plan: Plan, progress: Progress) -> Report:
+    """Run the rollout of `plan.after`; its report. OperatorError when a step fails: run it again and it goes on."""
+    from cli.workflows.overlay import overlay_of
+    from kubernetes_formula import rollout
+    from reclass_model.inventory import Inventory, get
+
+    cluster = connect(repository, keyring)
+    with repository.at(plan.after) as tree:
+        inventory = Inventory(tree)
+        record = _reported(
+            cluster,
+            plan,
+            lambda: rollout.deploy(
+                cluster,
+                overlay_of(inventory, keyring),
+                revision=plan.after,
+                host=master_address(inventory),
+                progress=progress,
+                releases=get(inventory.config_node().parameters, "openstack:release", {}),
+            ),
+        )
+    if record["result"] == "done":
+        repository.set_reference(DEPLOYED, plan.after)
+    return record
+
+
+def return_or_end(
+    action: str, repository: Repository, keyring: Keyring, inventory: Inventory, progress: Progress
+) -> Report:
+    """Run a `rollback` or a `finalize`; its report."""
+    from kubernetes_formula import rollout
+
+    cluster = connect(repository, keyring)
+    run = rollout.rollback if action == "rollback" else rollout.finalize
+    return _reported(cluster, None, lambda: run(cluster, host=master_address(inventory), progress=progress))
+
+
+def recorded(cluster: Cluster, identity: str | None) -> Report | None:
+    """The report of a rollout from the cluster's own record, the newest when none is named; None without one."""
+    from kubernetes_formula.rollout import Records
+
+    records = Records(cluster)
+    record = records.find(identity) if identity else records.latest()
+    return report_of(record, None) if record else None
+
+
+def report_of(record: RolloutRecord, plan: Plan | None) -> Report:
+    """What happened, as plain data: the record's steps and downtime, and the plan that it carried out."""
+    data = record.as_dict()
+    return {
+        "rollout": data.pop("id"),
+        "action": data.pop("action"),
+        "result": data.pop("state"),
+        "from": plan.before if plan else None,
+        "to": data.pop("revision"),
+        "steps": data.pop("steps"),
+        "downtime": data.pop("downtime"),
+        **data,
+        "plan": plan.data if plan else None,
+    }
+
+
+def master_address(inventory: Inventory) -> str:
+    """The machine through which endpoints are asked from outside."""
+    from reclass_model.inventory import get
+
+    return str(get(inventory.config_node().parameters, "_param:master_address"))
+
+
+def _reported(cluster: Cluster, plan: Plan | None, run: Callable[[], RolloutRecord]) -> Report:
+    """Run it and keep its report, also of a failure."""
+    from cli.workflows.report import keep
+    from kubernetes_formula.rollout import Records
+
+    try:
+        report = report_of(run(), plan)
+    except OperatorError as error:
+        last = Records(cluster).latest() if not error.code.startswith("E64") else None
+        if last and last.state == "failed":
+            keep(report_of(last, plan))
+        raise
+    keep(report)
+    return report
