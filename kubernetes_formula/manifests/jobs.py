@@ -16,7 +16,7 @@ from kubernetes_formula.manifests.overlay import PHASES, Job, Object
 from kubernetes_formula.manifests.program import Program, error, required
 from kubernetes_formula.manifests.sealed import Sealed
 
-_RETRIES = 4
+_RETRIES = 3
 _DEADLINE_SECONDS = 1800
 
 

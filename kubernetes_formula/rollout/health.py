@@ -69,8 +69,9 @@ def health(live: Object | None) -> Health:
         ready = status.get("availableReplicas", 0)
     if live["spec"].get("updateStrategy", {}).get("type") == "OnDelete":
         new = wanted  # a person deletes the pods, when it suits
-    seen = status.get("observedGeneration", 0) >= live["metadata"].get("generation", 0)
-    done = seen and new == ready == total == wanted
+    if status.get("observedGeneration", 0) < live["metadata"].get("generation", 0):
+        return Health(False, "its controller has not seen the change yet")
+    done = new == ready == total == wanted
     old = f", {total - new} old" if total > new else ""
     return Health(done, f"{ready} of {wanted} ready, {new} new{old}")
 

@@ -71,7 +71,7 @@ class RolloutRecord:
         """What is in the cluster: `desired` once done, else `base` with what the started steps have touched."""
         if self.done:
             return self.desired
-        begun = [each.step for each in self.steps if each.result != PENDING]
+        begun = [each for each in self.steps if each.result != PENDING]
         return _overlaid(self.base, self.desired, begun) if begun else self.base
 
     def as_dict(self) -> dict[str, Any]:
@@ -171,14 +171,15 @@ def _step_result(data: Mapping[str, Any]) -> StepResult:
     return StepResult(**{**data, "step": step})
 
 
-def _overlaid(base: Overlay | None, desired: Overlay, steps: list[Step]) -> Overlay:
-    """`base` with what `steps` have done, or may have done, of `desired`."""
+def _overlaid(base: Overlay | None, desired: Overlay, begun: list[StepResult]) -> Overlay:
+    """`base` with what steps have done, or may have done, of `desired`. A Job counts only once it has succeeded."""
     base = base or Overlay()
-    touched = {name for step in steps for name in step.objects}
-    removed = {name for step in steps if step.action == "delete" for name in step.objects}
+    touched = {name for each in begun for name in each.step.objects}
+    removed = {name for each in begun if each.step.action == "delete" for name in each.step.objects}
+    rolled = {each.step.workload for each in begun if each.step.phase == "roll"}
+    succeeded = {name for each in begun if each.result == DONE for name in each.step.objects}
     objects = {name: item for name, item in base.by_key().items() if name not in removed}
     objects |= {name: item for name, item in desired.by_key().items() if name in touched}
-    rolled = {step.workload for step in steps if step.phase == "roll"}
     workloads = {
         **base.workloads,
         **{name: each for name, each in desired.workloads.items() if name in rolled},
@@ -186,7 +187,7 @@ def _overlaid(base: Overlay | None, desired: Overlay, steps: list[Step]) -> Over
     jobs = {phase: list(found) for phase, found in base.jobs.items()}
     for phase, found in desired.jobs.items():
         known = {key(job.object) for job in jobs.get(phase, [])}
-        jobs.setdefault(phase, []).extend(job for job in found if key(job.object) in touched - known)
+        jobs.setdefault(phase, []).extend(job for job in found if key(job.object) in succeeded - known)
     return Overlay(tuple(objects.values()), workloads, {phase: tuple(found) for phase, found in jobs.items()})
 
 

@@ -66,7 +66,12 @@ def deploy(
     E63x when a step fails.
     """
     with _alone(cluster, desired) as (records, lease):
-        record = _deployment(records.latest(), desired, revision, releases)
+        latest = records.latest()
+        record = _deployment(latest, desired, revision, releases)
+        if latest and latest.done and not record.steps:
+            # The same objects under a new revision: still the same rollout, and the same way back.
+            records.save(replace(latest, revision=revision, blocked={}))
+            return close(record, DONE)
         return _run(Executor(cluster, records, lease, progress, timing), records, record, host)
 
 
