@@ -25,7 +25,7 @@ def list_(invocation: Invocation, present: bool) -> None:
     parameters = invocation.inventory.config_node().parameters
     registry = registry_of(parameters, invocation.keyring) if present else None
     users = users_of(parameters)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": image.name,
             "role": role,
@@ -66,7 +66,12 @@ def list_(invocation: Invocation, present: bool) -> None:
 
 
 @command("lock", "ostack-k8s images lock", "ostack-k8s images lock --release gazpacho", group=images)
-@click.option("--release", "releases", multiple=True, help="Pin for this release too (default: the model's).")
+@click.option(
+    "--release",
+    "releases",
+    multiple=True,
+    help="Pin only what this release lacks; repeat it (default: all, anew).",
+)
 def lock(invocation: Invocation, releases: tuple[str, ...]) -> None:
     """Pin the package versions of the images, as the mirror has them today.
 

@@ -30,7 +30,6 @@ def validate(invocation: Invocation, live: bool) -> None:
         click.secho(
             f"{machines} machine(s): {len(errors)} error(s), {len(warnings)} warning(s)",
             fg="red" if errors else "green",
-            err=True,
         )
 
     invocation.show({"errors": plain(errors), "warnings": plain(warnings)}, people)

@@ -78,14 +78,17 @@ def choose(images: Mapping[str, BakedImage], names: Collection[str]) -> dict[str
 
 
 def lock_images(inventory: Inventory, releases: Collection[str], progress: Callable[[str], None]) -> Lock:
-    """Pin the versions that the mirror has today, for the model's release or for these; other pins stay."""
+    """Pin the versions that the mirror has today: all of the model's, or only what these releases lack.
+
+    Preparing a release moves no pin of what runs.
+    """
     from openstack_images.lock import Lock, lock
 
     repository = inventory.repository
-    wanted = {
-        release: images_of(inventory.with_parameters({RELEASE: release}) if release else inventory)
-        for release in releases or [""]
-    }
+    wanted = {"": images_of(inventory)}
+    if releases:
+        models = {release: images_of(inventory.with_parameters({RELEASE: release})) for release in releases}
+        wanted = {release: _unlocked(images) for release, images in models.items()}
     found = lock(wanted, builder_of(inventory.config_node().parameters), progress)
     before = Lock.read(repository.lock_file)
     names = {*before.images, *found.images}
@@ -94,6 +97,14 @@ def lock_images(inventory: Inventory, releases: Collection[str], progress: Calla
     )
     merged.write(repository.lock_file)
     return merged
+
+
+def _unlocked(images: Mapping[str, BakedImage]) -> dict[str, BakedImage]:
+    return {
+        role: image
+        for role, image in images.items()
+        if any(layer.locked is None for layer in image.package.chain)
+    }
 
 
 def users_of(parameters: Mapping[str, Any]) -> dict[str, list[str]]:
