@@ -28,7 +28,7 @@ Releases = Mapping[str, Mapping[str, Any]]
 class Step:
     """One thing a rollout does, then sees that it worked."""
 
-    name: str  #: unique in its plan: "keystone-server expand"
+    name: str  #: unique in its plan: "<workload> expand"
     workload: str  #: empty for what belongs to none
     phase: (
         str  #: prepare | check | snapshot | bootstrap | expand | migrate | roll | contract | online | remove
