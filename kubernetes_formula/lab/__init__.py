@@ -26,7 +26,7 @@ __all__ = ["FAULTS", "Action", "LabState", "Machine", "down", "execute", "fault"
 DIFFERENCES = (
     "kernel modules are the host's; none is loaded",
     "kubelets run without limits on swap and with cgroups of the host's tree (class system.lab)",
-    "new passwords, keys and CAs; the network reaches this host only",
+    "new passwords, keys and CAs; machines reach this host only, the config machine also package mirrors",
 )
 
 
@@ -55,7 +55,7 @@ def up(
     `only`: role names (kube_master …); `bundle`: a filled bundle (None: built from source into the cache);
     `rehearse`: also run the states in test mode before and once more after, and demand that both agree;
     `overlay`: what follows the machines, given the derived repo.
-    Raises OperatorError E60x (engine, image, machines), E61x (states, model), and what the overlay raises.
+    Raises OperatorError E80x (engine, image, machines), E81x (states, model), and what the overlay raises.
     """
     place = _place(repository)
     if start_docker and docker_host is None:

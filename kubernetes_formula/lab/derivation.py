@@ -23,7 +23,7 @@ SOURCE = "lab-source"  #: reference: the commit of the given repo that is derive
 def derive(source: Repository, place: Place, progress: Callable[[str], None]) -> Repository:
     """The derived repo, up to date with `source`'s HEAD and committed.
 
-    Raises OperatorError E614 when the commits cannot be merged.
+    Raises OperatorError E814 when the commits cannot be merged.
     """
     if source.root == place.model.resolve():
         return source
@@ -80,7 +80,7 @@ def _merge(derived: Repository, commit: str) -> None:
         derived.git("merge", "--abort")
         raise OperatorError(
             f"the lab's repo cannot take over {commit[:12]}: {error}",
-            code="E614",
+            code="E814",
             file=str(derived.root),
             hint="merge it there by hand, or start anew: lab down, lab up",
         ) from error

@@ -28,7 +28,7 @@ ANSWER_SECONDS = 3600  #: the longest silence of one request: applying states sa
 def connect(place: Place, docker_host: str | None = None) -> docker.DockerClient:
     """A client of `docker_host`, else of our own daemon if it runs, else of DOCKER_HOST or the default socket.
 
-    Raises OperatorError E601 when none answers.
+    Raises OperatorError E801 when none answers.
     """
     import docker
 
@@ -46,7 +46,7 @@ def connect(place: Place, docker_host: str | None = None) -> docker.DockerClient
         installed = shutil.which("dockerd") is not None
         raise OperatorError(
             f"no Docker answers on {tried} ({_reason(error)})",
-            code="E601",
+            code="E801",
             hint="start it, or let the lab run one of its own: --start-docker"
             if installed
             else "apt-get install docker.io, then start it or use --start-docker",
@@ -57,7 +57,7 @@ def connect(place: Place, docker_host: str | None = None) -> docker.DockerClient
 def start(place: Place, progress: Callable[[str], None]) -> None:
     """Start a Docker daemon of our own (root), unless one answers already.
 
-    Raises OperatorError E602 when it cannot be started; its log stays in the lab's folder.
+    Raises OperatorError E802 when it cannot be started; its log stays in the lab's folder.
     """
     try:
         connect(place)
@@ -98,7 +98,7 @@ def start(place: Place, progress: Callable[[str], None]) -> None:
             continue
     raise OperatorError(
         "dockerd ended" if daemon.poll() is not None else f"dockerd did not answer within {START_SECONDS} s",
-        code="E602",
+        code="E802",
         file=str(log),
         hint="its log says why",
     )

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 LAB = "ostack-k8s.lab"  #: label: the cluster
 MACHINE = "ostack-k8s.lab.machine"  #: label: the machine's fqdn
 ADDRESS = "ostack-k8s.lab.address"
+OWNER = "ostack-k8s.lab.owner"  #: label: who holds the keys it was made with (age public key)
 BLUEPRINT = "ostack-k8s.lab.blueprint"  #: label: digest of what the container was made from
 ROLE_CLASS = "system.role."
 BUNDLE = "/srv/ostack-k8s/bundle"  #: where a machine sees the bundle
@@ -66,7 +67,7 @@ class Machine:
 def blueprints(nodes: Iterable[Node], cluster: str, only: Collection[str] = ()) -> tuple[Blueprint, ...]:
     """The machines to make, in the order they are brought up: config, masters, the rest; `only` keeps these roles.
 
-    Raises OperatorError E605 when no machine has one of the roles.
+    Raises OperatorError E805 when no machine has one of the roles.
     """
     found = []
     for node in nodes:
@@ -79,7 +80,7 @@ def blueprints(nodes: Iterable[Node], cluster: str, only: Collection[str] = ()) 
     if unknown := sorted(set(only) - known):
         raise OperatorError(
             f"no machine has the role {unknown[0]!r}",
-            code="E605",
+            code="E805",
             hint=f"roles of this model: {', '.join(sorted(known))}",
         )
     chosen = [machine for machine in found if not only or machine.roles & set(only)]
@@ -95,9 +96,11 @@ def configuration(
     image: str,
     bundle: Path,
     builder: Path | None,
+    owner: str,
 ) -> dict[str, Any]:
     """What Docker's API takes to create this machine (Engine API, ContainerCreate).
 
+    `owner` is the public key of the lab's operator.
     All capabilities but SYS_RESOURCE instead of `Privileged`, which fails where the host itself lacks that one.
     """
     binds = ["/sys/fs/cgroup:/sys/fs/cgroup:rw", f"{bundle}:{BUNDLE}:ro"]
@@ -136,6 +139,7 @@ def configuration(
         MACHINE: machine.name,
         ADDRESS: machine.address,
         BLUEPRINT: digest,
+        OWNER: owner,
     }
     return wanted
 
@@ -143,7 +147,7 @@ def configuration(
 def ensure_network(engine: docker.DockerClient, place: Place, subnet: str) -> None:
     """The underlay network: the model's addresses, no way out (routed to the host, never translated).
 
-    Raises OperatorError E606 when the engine refuses it, most often because the addresses are in use on this host.
+    Raises OperatorError E806 when the engine refuses it, most often because the addresses are in use on this host.
     """
     import docker
 
@@ -163,14 +167,24 @@ def ensure_network(engine: docker.DockerClient, place: Place, subnet: str) -> No
     except docker.errors.APIError as error:
         raise OperatorError(
             f"cannot make the network {place.network} with {subnet}: {error.explanation}",
-            code="E606",
+            code="E806",
             hint="`ip route` shows who uses these addresses; `docker network ls` shows other labs",
         ) from error
+
+
+def ensure_way_out(engine: docker.DockerClient, place: Place, name: str) -> None:
+    """The builder's way to the distribution's mirrors: the config machine alone has a second, translated network."""
+    if not engine.networks.list(names=[f"^{place.outside}$"]):
+        engine.networks.create(place.outside, driver="bridge", labels={LAB: place.cluster})
+    container = engine.containers.get(name)
+    if place.outside not in container.attrs["NetworkSettings"]["Networks"]:
+        engine.networks.get(place.outside).connect(container)
 
 
 def ensure_machine(engine: docker.DockerClient, name: str, wanted: Mapping[str, Any]) -> str:
     """Create and start the container if it is missing, stopped or made from another blueprint; says what was done.
 
+    Raises OperatorError E815 for a machine whose keys are not this lab's.
     Its volumes outlive it: a machine with a new node image keeps its etcd, its images and /srv.
     """
     import docker
@@ -181,6 +195,12 @@ def ensure_machine(engine: docker.DockerClient, name: str, wanted: Mapping[str, 
     except docker.errors.NotFound:
         pass
     else:
+        if container.labels.get(OWNER) != wanted["Labels"][OWNER]:
+            raise OperatorError(
+                f"{name} is a machine of another lab of the same name: it has other keys than this model",
+                code="E815",
+                hint="remove that one first: ostack-k8s lab down",
+            )
         if container.labels.get(BLUEPRINT) == wanted["Labels"][BLUEPRINT]:
             if container.status == "running":
                 return "running"
@@ -194,7 +214,7 @@ def ensure_machine(engine: docker.DockerClient, name: str, wanted: Mapping[str, 
 
 
 def wait_for_boot(container: Container) -> str:
-    """systemd's own verdict (`running`, `degraded`). Raises OperatorError E607 when it does not come up."""
+    """systemd's own verdict (`running`, `degraded`). Raises OperatorError E807 when it does not come up."""
     until = time.monotonic() + BOOT_SECONDS
     state = ""  # what systemd said last
     while time.monotonic() < until:
@@ -204,7 +224,7 @@ def wait_for_boot(container: Container) -> str:
         time.sleep(0.5)
     raise OperatorError(
         f"{container.name} did not boot in {BOOT_SECONDS} s (systemd says {state!r})",
-        code="E607",
+        code="E807",
         hint=f"docker exec {container.name} journalctl -b; docker logs {container.name}",
     )
 
@@ -221,7 +241,7 @@ def anyones(engine: docker.DockerClient) -> bool:
 
 
 def find(engine: docker.DockerClient, cluster: str, name: str) -> Container:
-    """The machine by its fqdn or short name. Raises OperatorError E608 when the lab has none of that name."""
+    """The machine by its fqdn or short name. Raises OperatorError E808 when the lab has none of that name."""
     present = containers(engine, cluster)
     for container in present:
         fqdn = container.labels[MACHINE]
@@ -230,7 +250,7 @@ def find(engine: docker.DockerClient, cluster: str, name: str) -> Container:
     there = ", ".join(container.labels[MACHINE] for container in present)
     raise OperatorError(
         f"the lab of {cluster} has no machine {name!r}",
-        code="E608",
+        code="E808",
         hint=f"it has: {there}" if there else "nothing runs; start it with `ostack-k8s lab up`",
     )
 
@@ -254,7 +274,7 @@ def inflict(engine: docker.DockerClient, place: Place, kind: str, container: Con
     elif kind == "restart":
         _heal(engine, container)
     else:
-        raise OperatorError(f"unknown fault {kind!r}", code="E609", hint=f"known: {', '.join(FAULTS)}")
+        raise OperatorError(f"unknown fault {kind!r}", code="E809", hint=f"known: {', '.join(FAULTS)}")
 
 
 def remove(engine: docker.DockerClient, place: Place) -> None:
@@ -267,7 +287,7 @@ def remove(engine: docker.DockerClient, place: Place) -> None:
     for volume in engine.volumes.list():
         if volume.name in volumes:
             volume.remove(force=True)
-    for network in engine.networks.list(names=[f"^{place.network}$"]):
+    for network in engine.networks.list(filters={"label": f"{LAB}={place.cluster}"}):
         network.remove()
 
 

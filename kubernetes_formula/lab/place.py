@@ -48,3 +48,11 @@ class Place:
     @property
     def network(self) -> str:
         return f"ostack-k8s-{self.cluster}"
+
+    @property
+    def outside(self) -> str:
+        """The network through which the config machine reaches package mirrors.
+
+        Docker takes a container's default route from the network that sorts first: so the name.
+        """
+        return f"egress-{self.network}"

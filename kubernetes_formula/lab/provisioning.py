@@ -51,13 +51,13 @@ def put(container: Container, files: Mapping[str, File]) -> None:
 
 
 def run(container: Container, script: str) -> str:
-    """Run a shell script in a machine; its output. Raises OperatorError E613 with it when it fails."""
+    """Run a shell script in a machine; its output. Raises OperatorError E813 with it when it fails."""
     code, output = container.exec_run(["sh", "-ec", script])
     text = str(output.decode(errors="replace")).strip()
     if code:
         raise OperatorError(
             f"`{script.strip()}` ended with {code} on {container.name}:\n{text}",
-            code="E613",
+            code="E813",
             hint=f"docker exec -it {container.name} bash",
         )
     return text
@@ -117,7 +117,7 @@ def deliver(container: Container, repository: Repository) -> bool:
     if packed.returncode:
         raise OperatorError(
             f"git bundle: {packed.stderr.decode(errors='replace').strip()}",
-            code="E613",
+            code="E813",
             file=str(repository.root),
         )
     put(container, {_ARRIVING: File(packed.stdout)})

@@ -55,11 +55,12 @@ class Session:
             Action("bundle", self.fill_bundle),
             Action("node image", self.make_node_image),
             Action("network and machines", self.start_machines),
-            Action("software, identity and model", self.provision),
+            Action("software and identity", self.provision),
+            Action("model", self.deliver),
             Action("states", self.apply_states),
             Action("kubeconfig", self.write_kubeconfig),
             *overlay,
-            Action("model", self.provision),
+            Action("model", self.deliver),
         ):
             self._timed(action, repository)
         return repository
@@ -86,17 +87,20 @@ class Session:
         self.everyone = machines.blueprints(inventory.nodes(), self.place.cluster, self.only)
         subnet = str(get(inventory.config_node().parameters, "_param:underlay_network"))
         builder = engines.socket_path(self.engine)
+        owner = " ".join(repository.settings.recipients.operators.values())
         machines.ensure_network(self.engine, self.place, subnet)
         for machine in self.everyone:
             wanted = machines.configuration(
-                machine, everyone, self.place, self.node_image, self.bundle.resolve(), builder
+                machine, everyone, self.place, self.node_image, self.bundle.resolve(), builder, owner
             )
             done = machines.ensure_machine(self.engine, machine.container, wanted)
+            if "config" in machine.roles:
+                machines.ensure_way_out(self.engine, self.place, machine.container)
             self.progress(f"{machine.name} ({machine.address}): {done}")
         for machine in self.everyone:
             machines.wait_for_boot(self._container(machine))
 
-    def provision(self, repository: Repository) -> None:
+    def provision(self, _: Repository) -> None:
         name, content = wheel.build()
         for machine in self.everyone:
             container = self._container(machine)
@@ -104,7 +108,11 @@ class Session:
                 self.progress(f"{machine.name}: {name} installed")
             identity = derivation.identity_of(self.place, machine.name)
             provisioning.introduce(container, machine.name, identity)
-            if provisioning.deliver(container, repository):
+
+    def deliver(self, repository: Repository) -> None:
+        """The model's HEAD onto every machine; after the overlay once more, for what that committed (a lock)."""
+        for machine in self.everyone:
+            if provisioning.deliver(self._container(machine), repository):
                 self.progress(f"{machine.name}: model at {repository.describe('HEAD')}")
 
     def apply_states(self, _: Repository) -> None:

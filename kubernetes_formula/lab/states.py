@@ -31,7 +31,7 @@ class Outcome:
 
 
 def apply(container: Container, machine: str, *, test: bool = False) -> Outcome:
-    """Apply all of the machine's states. Raises OperatorError E610 when Salt cannot run them; failures are returned."""
+    """Apply all of the machine's states. Raises OperatorError E810 when Salt cannot run them; failures are returned."""
     command = [SALT_CALL, "--local", "--out", "json", "--log-level", "warning", "state.apply"]
     done = container.exec_run([*command, "test=True"] if test else command, demux=True)
     output, errors = (stream.decode(errors="replace") if stream else "" for stream in done.output)
@@ -45,7 +45,7 @@ def apply(container: Container, machine: str, *, test: bool = False) -> Outcome:
         reasons = returned if isinstance(returned, list) else [returned]
         raise OperatorError(
             "the states cannot run:\n" + "\n".join(str(reason) for reason in reasons),
-            code="E610",
+            code="E810",
             hint=f"docker exec {container.name} salt-call --local state.apply",
             problems=(),
         )
@@ -67,10 +67,10 @@ def read(returned: Mapping[str, Mapping[str, Any]]) -> Outcome:
 
 
 def demand_success(outcome: Outcome, machine: str) -> None:
-    """Raises OperatorError E611 with every failed state; those that failed only because another did come last."""
+    """Raises OperatorError E811 with every failed state; those that failed only because another did come last."""
     problems = [
         Problem(
-            "E611",
+            "E811",
             f"{state}: {comment}",
             node=machine,
             hint="see the comment; `ostack-k8s lab exec` reaches it",
@@ -82,10 +82,10 @@ def demand_success(outcome: Outcome, machine: str) -> None:
 
 
 def demand_truth(announced: Outcome, first: Outcome, second: Outcome, machine: str) -> None:
-    """Raises OperatorError E612 where test mode lied, or where a second run still changed something."""
+    """Raises OperatorError E812 where test mode lied, or where a second run still changed something."""
     problems = [
         Problem(
-            "E612", f"{what}: {state}", node=machine, hint="the state's test mode or its idempotence is wrong"
+            "E812", f"{what}: {state}", node=machine, hint="the state's test mode or its idempotence is wrong"
         )
         for what, states in (
             ("changed but not announced by test=True", first.changed - announced.changed),

@@ -46,7 +46,7 @@ def test_a_machine_has_its_name_address_and_everyones_names_and_only_config_buil
     everyone = machines.blueprints(NODES, "demo")
     made = {
         machine.name: machines.configuration(
-            machine, everyone, PLACE, "node:1", Path("/bundle"), Path("/var/run/docker.sock")
+            machine, everyone, PLACE, "node:1", Path("/bundle"), Path("/var/run/docker.sock"), "age1x"
         )
         for machine in everyone
     }
@@ -64,7 +64,7 @@ def test_the_blueprint_label_changes_with_what_a_machine_is_made_of() -> None:
     everyone = machines.blueprints(NODES, "demo")
 
     def label(image: str) -> str:
-        wanted = machines.configuration(everyone[0], everyone, PLACE, image, Path("/bundle"), None)
+        wanted = machines.configuration(everyone[0], everyone, PLACE, image, Path("/bundle"), None, "age1x")
         return str(wanted["Labels"][machines.BLUEPRINT])
 
     assert label("node:1") == label("node:1") != label("node:2")
@@ -151,7 +151,7 @@ def test_no_docker_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     socket = f"unix://{tmp_path}/none.sock"
     with pytest.raises(OperatorError, match="no Docker answers on unix://") as caught:
         engine.connect(Place("demo"), socket)
-    assert caught.value.code == "E601"
+    assert caught.value.code == "E801"
     assert "--start-docker" in (caught.value.problems[0].hint or "")
 
 

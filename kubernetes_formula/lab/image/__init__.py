@@ -38,7 +38,7 @@ _PIP_FILES = {  # pip's own settings that name files of this machine → where t
 def ensure(engine: docker.DockerClient, progress: Callable[[str], None]) -> str:
     """The reference of the node image, built if the engine lacks it.
 
-    Raises OperatorError E603 (mmdebstrap missing), E604 (a build step failed).
+    Raises OperatorError E803 (mmdebstrap missing), E804 (a build step failed).
     """
     recipe = _recipe()
     base = f"{BASE}:{_digest(recipe)}"
@@ -78,7 +78,7 @@ def _build_base(engine: docker.DockerClient, recipe: dict[str, Any], reference: 
     if shutil.which("mmdebstrap") is None:
         raise OperatorError(
             "mmdebstrap is not installed; the lab's machines are made with it",
-            code="E603",
+            code="E803",
             hint="apt-get install mmdebstrap",
         )
     with tempfile.TemporaryDirectory(prefix="ostack-k8s-node-") as folder:
@@ -103,7 +103,7 @@ def _build_base(engine: docker.DockerClient, recipe: dict[str, Any], reference: 
         if done.returncode:
             raise OperatorError(
                 f"mmdebstrap ended with {done.returncode}:\n{_tail(done.stderr)}",
-                code="E604",
+                code="E804",
                 hint="to see it all, run: " + " ".join(f"'{word}'" for word in command),
             )
         repository, _, tag = reference.partition(":")
@@ -130,7 +130,7 @@ def _add_python(
             if code:
                 raise OperatorError(
                     f"`{command}` ended with {code}:\n{_tail(output.decode(errors='replace'))}",
-                    code="E604",
+                    code="E804",
                     hint="can this machine reach its package index? try: pip download salt",
                 )
         repository, _, tag = reference.partition(":")
