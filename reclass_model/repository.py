@@ -202,7 +202,9 @@ class Repository:
         archive = self.git("archive", "--format=tar", self.resolve(revision))
         with tempfile.TemporaryDirectory(prefix="ostack-k8s-") as directory:
             with tarfile.open(fileobj=BytesIO(archive)) as tar:
-                tar.extractall(directory, filter="data")
+                # Debian 12's Python 3.11.2 has no filters; what git writes needs none.
+                tar.extraction_filter = getattr(tarfile, "data_filter", None)
+                tar.extractall(directory)
             yield Repository(Path(directory))
 
     def commit(self, message: str, paths: Sequence[Path]) -> str:
