@@ -130,7 +130,9 @@ def parse(text: str, file: str, name: str) -> Source:
         hint = "indent with spaces, not tabs" if "tab" in what or "any token" in what else None
         hint = "a bracket or brace that opens here is not closed" if unclosed else hint
         line = mark.line + 1 if mark else None
-        return Source(file, name, None, (Problem("E101", f"not valid YAML: {what}", file=file, line=line, hint=hint),))
+        return Source(
+            file, name, None, (Problem("E101", f"not valid YAML: {what}", file=file, line=line, hint=hint),)
+        )
     except yaml.YAMLError as error:
         return Source(file, name, None, (Problem("E101", f"not valid YAML: {error}", file=file),))
     if root is None:
