@@ -100,13 +100,31 @@ def why(invocation: Invocation, node: str, path: str) -> None:
     invocation.show(data, lambda: pillar.print_why(path, data))
 
 
-@command("states", "ostack-k8s states kmst01.mycloud.local", "ostack-k8s states aio01.mycloud.local -o json")
+@command(
+    "states",
+    "ostack-k8s states kmst01.mycloud.local",
+    "ostack-k8s states aio01.mycloud.local -o json",
+    "sudo ostack-k8s states kmst01.mycloud.local --test",
+)
 @click.argument("node", shell_complete=complete_node)
-def states(invocation: Invocation, node: str) -> None:
+@click.option(
+    "--test", "trial", is_flag=True, help="What they would change on this very machine (test=True; root)."
+)
+def states(invocation: Invocation, node: str, trial: bool) -> None:
     """List the Salt states a machine will run, in order."""
     from cli.output.terminal import print_table
-    from cli.workflows.states import low_states
+    from cli.workflows.states import low_states, try_states
 
+    if trial:
+        tried = try_states(invocation.repository, node)
+        rows = [
+            (s.id, s.function, "would change" if s.changes else "as it is", _line(s.comment)) for s in tried
+        ]
+        invocation.show(
+            {"states": tried},
+            lambda: print_table(("state", "function", "test=True", ""), rows, styles=("bold",)),
+        )
+        return
     found = low_states(invocation.repository, node)
     invocation.show(
         {"states": found},
@@ -115,3 +133,9 @@ def states(invocation: Invocation, node: str) -> None:
             [(str(i), s.id, s.function, ", ".join(s.requires)) for i, s in enumerate(found, 1)],
         ),
     )
+
+
+def _line(text: str, width: int = 80) -> str:
+    """The first line of what Salt says."""
+    first = text.splitlines()[0] if text else ""
+    return first if len(first) <= width else first[: width - 1] + "…"

@@ -7,6 +7,7 @@ given repository, and the machine's name as minion id. Nothing is applied, root 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,16 @@ class State:
     requires: tuple[str, ...]  # "module: id" of what it follows
 
 
+@dataclass(frozen=True)
+class Trial:
+    """What one state would do to this machine."""
+
+    id: str
+    function: str
+    changes: bool
+    comment: str
+
+
 def low_states(repository: Repository, node: str) -> list[State]:
     """The machine's states in order; OperatorError E031 without Salt, E032 when Salt cannot compile them."""
     low = salt_call(repository, node, "state.show_lowstate")
@@ -46,6 +57,27 @@ def low_states(repository: Repository, node: str) -> list[State]:
             requires=tuple(_requires(chunk)),
         )
         for chunk in sorted(low, key=lambda chunk: int(chunk["order"]))
+    ]
+
+
+def try_states(repository: Repository, node: str) -> list[Trial]:
+    """What `state.apply test=True` says on this machine, as if it were `node`; changes nothing. Needs root: E034."""
+    if os.geteuid() != 0:
+        raise OperatorError(
+            "only root can ask a machine what states would change", code="E034", hint="leave out --test"
+        )
+    returned = salt_call(repository, node, "state.apply", "test=True")
+    if not isinstance(returned, dict):
+        raise OperatorError(f"Salt cannot compile the states of {node}: {returned}", code="E032")
+    in_order = sorted(returned.items(), key=lambda item: int(item[1]["__run_num__"]))
+    return [
+        Trial(
+            id=str(answer["__id__"]),
+            function=f"{key.split('_|-')[0]}.{key.split('_|-')[-1]}",
+            changes=answer["result"] is None,
+            comment=str(answer["comment"]),
+        )
+        for key, answer in in_order
     ]
 
 

@@ -1,0 +1,244 @@
+"""The life of a change on a real generated model, through the command line: plan, manifests, pipeline, report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cli.main import main
+from reclass_model import generate
+from reclass_model.repository import Repository
+
+Run = Callable[..., Any]
+CLUSTER = "classes/cluster/demo"
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated model, made once."""
+    top = tmp_path_factory.mktemp("model")
+    answers = generate.Answers.of({"underlay_network": "127.77.0.0/24"})  # where surely no cluster answers
+    generate.create(answers, top / "demo", top / "identity", lambda line: None)
+    return top
+
+
+@pytest.fixture
+def repository(pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """A copy of it for one test."""
+    shutil.copytree(pristine / "demo", tmp_path / "demo")
+    monkeypatch.setenv("OSTACK_K8S_IDENTITY", str(pristine / "identity" / "operator.age"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("cli.workflows.revisions.PATIENCE_SECONDS", 0.0)
+    return Repository(tmp_path / "demo")
+
+
+@pytest.fixture
+def run(repository: Repository, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command with `-o json`: its data, after its exit code was checked."""
+
+    def call(*arguments: str, code: int = 0) -> Any:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main(["-C", str(repository.root), "-o", "json", *arguments])
+        captured = capsys.readouterr()
+        assert left.value.code == code, captured.err
+        return json.loads(captured.out) if captured.out else captured.err
+
+    return call
+
+
+def change(repository: Repository, file: str, before: str, after: str) -> str:
+    """Edit one place of the model and commit; the commit."""
+    path = repository.root / file
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after, 1))
+    return repository.commit("a change", [path])
+
+
+def test_changing_nothing_plans_nothing(repository: Repository, run: Run) -> None:
+    plan = run("plan", "--from", "HEAD", "--detailed-exitcode")
+    assert not any(plan[key] for key in ("values", "images", "objects", "pods", "nodes", "steps"))
+    assert plan["impact"] == "none"
+
+
+def test_a_static_option_bakes_one_image_and_rolls_one_deployment(repository: Repository, run: Run) -> None:
+    change(repository, f"{CLUSTER}/overlay/keystone.yml", "expiration: 3600", "expiration: 7200")
+    plan = run("plan", "--from", "HEAD~1", "--detailed-exitcode", code=3)
+    (value,) = (each for each in plan["values"] if not each["derived"])
+    line = (repository.root / value["file"]).read_text().splitlines()[value["line"] - 1]
+    assert value["path"] == "keystone:server:token:expiration" and "7200" in line
+    assert [(image["name"], image["action"]) for image in plan["images"]] == [("keystone-server", "bake")]
+    assert [(each["kind"], each["name"]) for each in plan["objects"]] == [("Deployment", "keystone-server")]
+    assert [(pod["name"], pod["action"]) for pod in plan["pods"]] == [("keystone-server", "restart")]
+    assert plan["nodes"] == [] and plan["impact"] == "none" and plan["no_return"] is None
+    assert [step["phase"] for step in plan["steps"]] == ["roll"]
+
+
+def test_replicas_touch_no_image(repository: Repository, run: Run) -> None:
+    change(repository, f"{CLUSTER}/init.yml", "control_replicas: 3", "control_replicas: 2")
+    plan = run("plan", "--from", "HEAD~1")
+    assert plan["images"] == []
+    assert ("keystone-server", "scale", 3, 2) in [
+        (pod["name"], pod["action"], pod["before"], pod["after"]) for pod in plan["pods"]
+    ]
+
+
+def test_an_upgrade_expands_migrates_rolls_and_leaves_contract_to_finalize(
+    repository: Repository, run: Run
+) -> None:
+    change(repository, f"{CLUSTER}/init.yml", "openstack_version: epoxy", "openstack_version: gazpacho")
+    plan = run("plan", "--from", "HEAD~1")
+    phases = [step["phase"] for step in plan["steps"]]
+    assert phases.index("expand") < phases.index("migrate") < phases.index("roll")
+    assert [step["phase"] for step in plan["finalize"]] == ["contract"] and plan["no_return"] == "finalize"
+    assert [image["action"] for image in plan["images"]] == ["build"]
+
+
+def test_the_digest_follows_the_content_alone(repository: Repository, run: Run) -> None:
+    first = run("plan")["digest"]
+    repository.git("commit", "--quiet", "--allow-empty", "-m", "nothing", environment=repository.author())
+    assert run("plan")["digest"] == first
+    change(repository, f"{CLUSTER}/overlay/keystone.yml", "expiration: 3600", "expiration: 7200")
+    assert run("plan")["digest"] != first
+
+
+def test_the_remembered_commit_is_where_a_plan_starts(repository: Repository, run: Run) -> None:
+    assert run("plan")["from"] is None
+    repository.set_reference("deployed", "HEAD")
+    assert run("plan")["from"] == repository.head()
+
+
+def test_a_dirty_tree_is_warned_of(repository: Repository, run: Run) -> None:
+    (repository.root / "README.md").write_text("not committed")
+    assert "not committed" in run("plan")["warnings"][0]
+
+
+def test_an_unknown_commit_is_refused(run: Run) -> None:
+    assert "E006" in run("plan", "--from", "nowhere", code=1)
+
+
+def test_the_plan_for_people_says_what_where_and_in_which_order(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(repository, f"{CLUSTER}/overlay/keystone.yml", "expiration: 3600", "expiration: 7200")
+    with pytest.raises(SystemExit) as left:
+        main(["-C", str(repository.root), "plan", "--from", "HEAD~1"])
+    assert left.value.code == 0
+    text = capsys.readouterr().out
+    for words in (
+        "keystone:server:token:expiration: 3600 → 7200",
+        f"{CLUSTER}/overlay/keystone.yml:",
+        "1 to bake, 2 reused",
+        "~ Deployment openstack/keystone-server",
+        "Machines  none",
+        "1. keystone-server roll",
+        "Impact    none",
+    ):
+        assert words in text
+
+
+def test_manifests_are_files_by_service_role_and_kind(run: Run, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    listed = run("manifests", "--output-dir", str(target))
+    assert listed["kind"] == "List" and len(listed["items"]) == len(list(target.iterdir()))
+    assert (target / "keystone-server-deployment-keystone-server.yml").is_file()
+    assert (target / "keystone-server-svc-keystone-server.yml").is_file()
+
+
+def test_secrets_are_masked_unless_revealed(repository: Repository, run: Run) -> None:
+    def values(*options: str) -> set[str]:
+        items = run("manifests", *options)["items"]
+        return {text for item in items if item["kind"] == "Secret" for text in item["stringData"].values()}
+
+    assert values() == {"***"}
+    assert not any("***" in text or "?{age" in text for text in values("--reveal"))
+    config = repository.node_names()[0]
+    assert "?{age" not in json.dumps(run("inventory"))
+    assert "***" not in json.dumps(run("inventory", config, "--reveal"))
+
+
+def test_images_know_their_tags_and_users_offline(run: Run) -> None:
+    images = {image["role"]: image for image in run("images", "list")["images"]}
+    assert set(images) == {"keystone:server", "mariadb:server", "memcached:server"}
+    assert images["keystone:server"]["used_by"] == ["keystone-server"]
+    assert all(image["present"] is None for image in images.values())
+
+
+def test_an_unknown_image_has_a_hint(run: Run) -> None:
+    said = run("images", "build", "keystone-sever", code=1)
+    assert "E042" in said and "keystone-server" in said
+
+
+def test_compose_has_every_service(run: Run) -> None:
+    services = run("compose", "render")["services"]
+    assert {"keystone-server", "mariadb-server", "memcached-server"} <= set(services)
+
+
+def test_the_pipeline_refuses_what_does_not_validate(repository: Repository, run: Run) -> None:
+    change(repository, f"{CLUSTER}/init.yml", "openstack_version: epoxy", "openstack_version: kilo")
+    stages = run("pipeline", "run", code=1)["stages"]
+    assert [(stage["name"], stage["result"]) for stage in stages] == [("validate", "refused")]
+
+
+def test_the_pipeline_stops_where_images_are_not_locked(run: Run) -> None:
+    stages = run("pipeline", "run", code=1)["stages"]
+    assert [stage["result"] for stage in stages] == ["done", "done", "refused"]
+    assert stages[-1]["name"] == "build" and "images lock" in stages[-1]["detail"]
+
+
+def test_deploy_refuses_another_plan_than_the_reviewed(run: Run) -> None:
+    assert "E043" in run("deploy", "--plan", "000000000000", "--yes", code=1)
+
+
+def test_deploy_without_a_terminal_needs_yes(run: Run) -> None:
+    assert "--yes" in run("deploy", code=2)
+
+
+def test_a_dry_run_shows_the_steps(run: Run) -> None:
+    assert run("deploy", "--dry-run")["steps"][0]["phase"] == "prepare"
+
+
+def test_why_names_every_place(repository: Repository, run: Run) -> None:
+    answer = run("why", repository.node_names()[0], "keystone:server:token:expiration")
+    assert answer["value"] == 3600
+    assert [setting["file"].split("/")[1] for setting in answer["set_by"]] == ["system", "cluster"]
+
+
+def test_init_refuses_a_directory_that_is_not_empty(repository: Repository, run: Run) -> None:
+    assert "E007" in run("init", "demo", "--defaults", "--output", str(repository.root), code=1)
+
+
+def test_init_without_a_terminal_needs_answers(run: Run, tmp_path: Path) -> None:
+    assert "--defaults" in run("init", "demo", "--output", str(tmp_path / "new"), code=2)
+
+
+def test_init_takes_answers_from_a_file(run: Run, tmp_path: Path) -> None:
+    answers = tmp_path / "answers.yml"
+    answers.write_text(yaml.safe_dump({"all_in_one": True, "cluster_domain": "example.org"}))
+    target, identity = str(tmp_path / "one"), str(tmp_path / "id")
+    made = run("init", "one", "--answers", str(answers), "--output", target, "--identity-dir", identity)
+    assert made["nodes"] == ["aio01.example.org"]
+
+
+def test_a_report_is_one_page_that_escapes(tmp_path: Path) -> None:
+    from cli.workflows.report import find, keep, write_page
+
+    step = {"name": "<b>roll</b>", "phase": "roll", "result": "done", "seconds": 1.5}
+    seen = {"requests": 100, "failed": 0, "longest_gap_s": 0.2}
+    report = {
+        "rollout": "r1", "action": "deploy", "result": "done", "from": None, "to": "abc",
+        "steps": [step], "downtime": {"identity": seen}, "plan": None,
+    }  # fmt: skip
+    assert keep(report, tmp_path / "absent") is None
+    assert keep(report, tmp_path) == tmp_path / "r1.json"
+    assert find(None, tmp_path) == report and find("r2", tmp_path) is None
+    write_page(report, tmp_path / "r1.html")
+    page = (tmp_path / "r1.html").read_text()
+    assert "&lt;b&gt;roll" in page and "identity" in page and "http" not in page
