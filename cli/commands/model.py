@@ -72,13 +72,13 @@ def inventory(invocation: Invocation, node: str | None, reveal: bool) -> None:
         click.echo(text, nl=False)
 
 
-@command("why", "ostack-k8s why cfg01.mycloud.local keystone:server:token:expiration")
+@command("why", "ostack-k8s why cfg01.mycloud.local _param:openstack_version")
 @click.argument("node", shell_complete=complete_node)
 @click.argument("path")
 def why(invocation: Invocation, node: str, path: str) -> None:
     """Show where a value comes from.
 
-    PATH is written as in Salt: keystone:server:version. Every file:line that set it is shown in order, the last one
+    PATH is written as in Salt: kubernetes:common:version. Every file:line that set it is shown in order, the last one
     wins, then the references that it passed.
     """
     from cli.output import pillar

@@ -51,4 +51,5 @@ def print_status(status: Status) -> None:
     write(f"{len(status.drift)} object(s) are not as the model says:", style="yellow")
     for drift in status.drift:
         fields = f"   {', '.join(drift.fields[:3])}" if drift.fields else ""
-        write(f"{drift.difference:<8} {drift.kind} {drift.namespace}/{drift.name}{fields}", indent=2)
+        place = f"{drift.namespace}/{drift.name}" if drift.namespace else drift.name
+        write(f"{drift.difference:<8} {drift.kind} {place}{fields}", indent=2)
