@@ -48,9 +48,12 @@ def derive(source: Repository, place: Place, progress: Callable[[str], None]) ->
         _merge(derived, commit)
     derived = Repository(place.model)  # settings are cached, and may be others now
     _own(derived, place, fresh, progress)
-    derived.commit(f"Lab of {commit[:12]}", [derived.root])
+    derived.git("add", "--all")
+    derived.git(
+        "commit", "--quiet", "--message", f"Lab of {commit[:12]}"
+    )  # concludes a merge, if there is one
     derived.set_reference(SOURCE, commit)
-    return derived
+    return Repository(place.model)
 
 
 def with_class(text: str, name: str) -> str:

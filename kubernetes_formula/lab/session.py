@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,16 +117,23 @@ class Session:
                 self.progress(f"{machine.name}: model at {repository.describe('HEAD')}")
 
     def apply_states(self, _: Repository) -> None:
-        for machine in self.everyone:
-            container = self._container(machine)
-            announced = states.apply(container, machine.name, test=True) if self.rehearse else None
-            first = states.apply(container, machine.name)
-            states.demand_success(first, machine.name)
-            self.progress(f"{machine.name}: {first.states} states, {len(first.changed)} changed something")
-            if announced is not None:
-                second = states.apply(container, machine.name)
-                states.demand_truth(announced, first, second, machine.name)
-                self.progress(f"{machine.name}: test=True told the truth; a second run changed nothing")
+        """Config machine and masters first, at the same time (each waits for its peers), then the rest."""
+        first = [machine for machine in self.everyone if machine.roles & {"config", "kube_master"}]
+        rest = [machine for machine in self.everyone if machine not in first]
+        with ThreadPoolExecutor() as pool:
+            for wave in (first, rest):
+                list(pool.map(self._apply, wave))
+
+    def _apply(self, machine: machines.Blueprint) -> None:
+        container = self._container(machine)
+        announced = states.apply(container, machine.name, test=True) if self.rehearse else None
+        done = states.apply(container, machine.name)
+        states.demand_success(done, machine.name)
+        self.progress(f"{machine.name}: {done.states} states, {len(done.changed)} changed something")
+        if announced is not None:
+            again = states.apply(container, machine.name)
+            states.demand_truth(announced, done, again, machine.name)
+            self.progress(f"{machine.name}: test=True told the truth; a second run changed nothing")
 
     def write_kubeconfig(self, repository: Repository) -> None:
         from kubernetes_formula.rollout.access import kubeconfig

@@ -43,12 +43,9 @@ def apply(container: Container, machine: str, *, test: bool = False) -> Outcome:
         ]
     if not isinstance(returned, dict):
         reasons = returned if isinstance(returned, list) else [returned]
-        raise OperatorError(
-            "the states cannot run:\n" + "\n".join(str(reason) for reason in reasons),
-            code="E810",
-            hint=f"docker exec {container.name} salt-call --local state.apply",
-            problems=(),
-        )
+        text = "\n".join(str(reason) for reason in reasons)
+        hint = f"docker exec {container.name} salt-call --local state.apply"
+        raise OperatorError.of(Problem("E810", f"the states cannot run: {text}", node=machine, hint=hint))
     return read(returned)
 
 

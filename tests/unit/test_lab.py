@@ -11,7 +11,10 @@ import pytest
 from kubernetes_formula.lab import derivation, engine, machines, states, wheel
 from kubernetes_formula.lab.place import Place
 from reclass_model.errors import OperatorError
-from reclass_model.inventory import Node
+from reclass_model.generate import Answers, create
+from reclass_model.inventory import Inventory, Node
+from reclass_model.repository import Repository
+from reclass_model.secrets import Keyring, is_secret
 
 PLACE = Place("demo")
 
@@ -169,3 +172,36 @@ def test_a_dockerd_of_our_own_that_ends_at_once_is_told_with_its_log(
         engine.start(Place("demo"), lambda line: None)
     log = Path(caught.value.problems[0].file or "")
     assert log.read_text() == "no permission\n"
+
+
+def test_a_machine_says_whose_keys_it_has() -> None:
+    everyone = machines.blueprints(NODES, "demo")
+    wanted = machines.configuration(everyone[0], everyone, PLACE, "node:1", Path("/bundle"), None, "age1x")
+    assert wanted["Labels"][machines.OWNER] == "age1x"
+
+
+def test_a_derived_repo_has_its_own_keys_and_keeps_them_when_the_source_moves_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = Repository(tmp_path / "source")
+    answers = Answers.of({"cluster_name": "demo", "all_in_one": True})
+    create(answers, source.root, tmp_path / "identity", lambda line: None)
+
+    def derive() -> Repository:
+        return derivation.derive(Repository(source.root), PLACE, lambda line: None)
+
+    first = derive()
+    assert first.settings.recipients.operators != source.settings.recipients.operators
+    assert Inventory(first).config_node().classes[-1] == "system.lab"
+    assert derive().head() == first.head()
+
+    secrets = first.secrets_file.read_text()
+    (source.root / "README.md").write_text("changed\n")
+    source.commit("Change", [source.root / "README.md"])
+    second = derive()
+    assert (second.root / "README.md").read_text() == "changed\n"
+    assert second.secrets_file.read_text() == secrets
+    assert second.settings.recipients == first.settings.recipients
+    keyring = Keyring(PLACE.identity / "operator.age")
+    assert not is_secret(str(keyring.reveal(Inventory(second).config_node().parameters["_param"])))
