@@ -229,7 +229,8 @@ def files(answers: Answers) -> dict[str, str]:
         for name in sorted(str(path.relative_to(TREE)) for path in TREE.rglob("*") if path.is_file())
         if name != SECRETS
     }
-    result[f"{cluster}/underlay/members.yml"] = _members(all_machines)
+    for file in nodes.member_files():
+        result[f"{cluster}/underlay/{file}"] = _members(file, all_machines)
     for machine in all_machines:
         result[f"nodes/{machine.name}.yml"] = nodes.node_file(machine, answers.cluster_name)
     return result
@@ -252,12 +253,12 @@ def _fill(name: str, context: Mapping[str, Any]) -> str:
     return environment.get_template(name).render(context)
 
 
-def _members(all_machines: tuple[Machine, ...]) -> str:
+def _members(file: str, all_machines: tuple[Machine, ...]) -> str:
     import yaml
 
     members: dict[str, Any] = {}
     for machine in all_machines:
-        nodes.join(members, machine)
+        nodes.join(file, members, machine)
     head = "# Who is in what, for the machines that need to know. `ostack-k8s node add` and `node remove` keep it.\n"
     return head + yaml.safe_dump({"parameters": members}, sort_keys=False)
 

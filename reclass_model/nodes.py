@@ -6,7 +6,7 @@ Which role is named and listed how is data: template/roles.yml.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from io import StringIO
@@ -40,16 +40,8 @@ class Role:
     name: str
     prefix: str
     first: int
-    member: Mapping[str, str]  #: pillar path of a member list → what its entries hold
-
-
-@cache
-def roles() -> dict[str, Role]:
-    """Every role, by name, in the order of template/roles.yml."""
-    return {
-        name: Role(name, role["prefix"], role["first"], role.get("member", {}))
-        for name, role in _role_data()["role"].items()
-    }
+    member: tuple[str, ...]  #: pillar paths of the member lists they join
+    cluster: tuple[str, ...]  #: classes of the cluster that they alone include
 
 
 @cache
@@ -60,12 +52,20 @@ def _role_data() -> dict[str, Any]:
     return data
 
 
+@cache
+def roles() -> dict[str, Role]:
+    """Every role, by name, in the order of template/roles.yml."""
+    return {
+        name: Role(name, role["prefix"], role["first"], tuple(role["member"]), tuple(role.get("cluster", ())))
+        for name, role in _role_data()["role"].items()
+    }
+
+
 def node_file(machine: Machine, cluster: str) -> str:
     """The text of nodes/<fqdn>.yml: roles first, the cluster last, so that the cluster level wins."""
-    overlay = [f"cluster.{cluster}.overlay"] if "config" in machine.roles else []
     classes = [
         *(ROLE_CLASS + role for role in machine.roles),
-        *overlay,
+        *(f"cluster.{cluster}.{name}" for role in machine.roles for name in roles()[role].cluster),
         f"cluster.{cluster}",
         f"cluster.{cluster}.pki.{machine.name}",
     ]
@@ -83,25 +83,24 @@ def node_file(machine: Machine, cluster: str) -> str:
     )
 
 
-def memberships(machine: Machine) -> dict[str, dict[str, Any]]:
-    """The member lists that a machine is in: pillar path → its entry there."""
+def member_files() -> tuple[str, ...]:
+    """The files of classes/cluster/NAME/underlay that hold member lists."""
+    return tuple(dict.fromkeys(f"{settings['file']}.yml" for settings in _role_data()["list"].values()))
+
+
+def join(file: str, members: MutableMapping[str, Any], machine: Machine) -> None:
+    """Enter a machine into the member lists of one file (`members`: its `parameters`)."""
     entries: dict[str, Callable[[], dict[str, Any]]] = {
         "address": lambda: {"address": machine.address},
         "roles": lambda: {"role": {role.removeprefix("kube_"): {} for role in machine.roles}},
     }
-    lists = dict(_role_data()["machine"]["member"])
-    for role in machine.roles:
-        lists |= roles()[role].member
-    return {path: entries[kind]() for path, kind in lists.items()}
-
-
-def join(members: MutableMapping[str, Any], machine: Machine) -> None:
-    """Enter a machine into the member lists (the `parameters` of underlay/members.yml)."""
-    for path, entry in memberships(machine).items():
-        place = members
-        for key in path.split(":"):
-            place = place.setdefault(key, {})
-        place[machine.name] = entry
+    joined = {path for role in machine.roles for path in roles()[role].member}
+    for path, settings in _role_data()["list"].items():
+        if path in joined and f"{settings['file']}.yml" == file:
+            place = members
+            for key in path.split(":"):
+                place = place.setdefault(key, {})
+            place[machine.name] = entries[settings["entry"]]()
 
 
 def leave(members: MutableMapping[str, Any], name: str) -> None:
@@ -163,7 +162,7 @@ def add(
     machine = Machine(fqdn, address, tuple(role_names))
     keyring = secrets.Keyring.find(repository)
     public = secrets.new_identity(keyring.path.parent / "machines" / f"{fqdn}.age")
-    edit(members_file(repository), lambda document: join(document["parameters"], machine))
+    _edit_members(repository, lambda file, members: join(file, members, machine))
     edit(
         repository.root / SETTINGS_FILE,
         lambda document: document["recipients"]["machines"].update({fqdn: public}),
@@ -188,15 +187,17 @@ def remove(repository: Repository, name: str, progress: Callable[[str], None]) -
         raise OperatorError(f"no machine {name!r}", code="E003", hint=f"machines: {', '.join(names)}")
     path = repository.node_file(fqdn)
     path.unlink()
-    edit(members_file(repository), lambda document: leave(document["parameters"], fqdn))
+    _edit_members(repository, lambda file, members: leave(members, fqdn))
     edit(repository.root / SETTINGS_FILE, lambda document: document["recipients"]["machines"].pop(fqdn, None))
     (repository.pki_dir / f"{fqdn}.yml").unlink(missing_ok=True)
     progress(f"{fqdn} is out of the model")
     return path
 
 
-def members_file(repository: Repository) -> Path:
-    return repository.cluster_dir / "underlay" / "members.yml"
+def _edit_members(repository: Repository, change: Callable[[str, MutableMapping[str, Any]], None]) -> None:
+    for file in member_files():
+        path = repository.cluster_dir / "underlay" / file
+        edit(path, lambda document, file=file: change(file, document["parameters"]))  # type: ignore[misc]
 
 
 def edit(path: Path, change: Callable[[Any], object]) -> None:

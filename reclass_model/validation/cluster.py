@@ -133,15 +133,12 @@ class Cluster:
     # --- membership ---
 
     @cached_property
-    def _lists(self) -> dict[str, frozenset[str] | None]:
-        """Member list → the roles whose machines belong there; None: every machine."""
-        declared = yaml.safe_load(ROLES_FILE.read_text())
-        lists: dict[str, frozenset[str] | None] = dict.fromkeys(
-            (declared["machine"].get("member") or {}), None
-        )
-        for role, settings in declared["role"].items():
-            for path in settings.get("member") or {}:
-                lists[path] = (lists.get(path) or frozenset()) | {role}
+    def _lists(self) -> dict[str, frozenset[str]]:
+        """Member list → the roles whose machines belong there."""
+        lists: dict[str, frozenset[str]] = {}
+        for role, settings in yaml.safe_load(ROLES_FILE.read_text())["role"].items():
+            for path in settings["member"]:
+                lists[path] = lists.get(path, frozenset()) | {role}
         return lists
 
     def _even_membership(self) -> Iterator[Problem]:
@@ -150,14 +147,12 @@ class Cluster:
             what = f"etcd has {len(members)} members; an even number tolerates no more failures than one less"
             yield self._at(node, ETCD_MEMBERS, "E203", what, "1, 3 or 5 members", follow=False)
 
-    def _membership(self, path: str, roles: frozenset[str] | None) -> Iterator[Problem]:
+    def _membership(self, path: str, roles: frozenset[str]) -> Iterator[Problem]:
         """Hold a member list against the machines and their addresses."""
         if path not in self._members:
             return
         node, members = self._members[path]
-        wanted = {
-            machine.name: machine for machine in self.machines if roles is None or roles & machine.roles
-        }
+        wanted = {machine.name: machine for machine in self.machines if roles & machine.roles}
         for name in sorted(set(members) - set(wanted)):
             known = any(machine.name == name for machine in self.machines)
             what = f"{name} is in {path}, but " + (
@@ -166,11 +161,7 @@ class Cluster:
             hint = nearest(name, sorted(wanted)) or "take it out, or give the machine the role"
             yield self._at(node, f"{path}:{name}", "E204", what, hint, follow=False)
         for name in sorted(set(wanted) - set(members)):
-            what = (
-                f"{name} has the role {', '.join(sorted(roles & wanted[name].roles))}, but "
-                if roles
-                else f"{name} "
-            )
+            what = f"{name} has the role {', '.join(sorted(roles & wanted[name].roles))}, but "
             what += f"is not in {path}"
             yield self._at(node, path, "E204", what, f"add it: {name}: …", follow=False)
         for name in sorted(set(wanted) & set(members)):

@@ -186,15 +186,17 @@ def test_new_secrets_for_a_copy(make: Maker, tmp_path: Path) -> None:
 def test_a_machine_comes_and_goes_without_a_trace(make: Maker) -> None:
     repository = make()
     before = tree(repository)
-    members = nodes.members_file(repository)
+    members = repository.cluster_dir / "underlay" / "members.yml"
     members.write_text(members.read_text().replace("  etcd:", "  # our etcd\n  etcd:"))
     path = nodes.add(repository, "cmp03", ["kube_compute"], None, quiet)
     assert path.name == "cmp03.demo.local.yml"
     repository = Repository(repository.root)
-    parameters = Inventory(repository).node("cmp03.demo.local").parameters
+    inventory = Inventory(repository)
+    parameters = inventory.node("cmp03.demo.local").parameters
     assert get(parameters, "_param:address") == "10.10.0.12"
     assert all("certificate" in item for item in get(parameters, "pki:certificate").values())
-    assert get(parameters, "kubernetes:common:node:cmp03.demo.local:role") == {"compute": {}}
+    listed = get(inventory.node("kmst01.demo.local").parameters, "kubernetes:common:node")
+    assert listed["cmp03.demo.local"]["role"] == {"compute": {}}
     assert "# our etcd" in members.read_text()
     assert "cmp03.demo.local" in repository.settings.recipients.machines
     nodes.remove(repository, "cmp03", quiet)
