@@ -13,6 +13,7 @@ import json
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from openstack_images.definition import BakedImage, ConfigFile, PackageImage
@@ -43,9 +44,18 @@ def package_tag(image: PackageImage) -> str:
 
 
 def layer(files: Sequence[ConfigFile], gid: int) -> Layer:
-    """The files as a layer, owned by root and readable by the group. The same files give the same bytes."""
+    """The files as a layer, owned by root and readable by the group. The same files give the same bytes.
+
+    Their directories are in it too (root's, for all to enter): else Docker makes such, and containerd does not.
+    """
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for directory in sorted(
+            {str(parent) for file in files for parent in PurePosixPath(file.path).parents} - {"/"}
+        ):
+            member = tarfile.TarInfo(directory.removeprefix("/"))
+            member.type, member.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(member)
         for file in sorted(files, key=lambda file: file.path):
             content = file.text.encode()
             member = tarfile.TarInfo(file.path.removeprefix("/"))

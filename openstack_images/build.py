@@ -27,8 +27,8 @@ class Outcome:
     name: str
     reference: str  #: on the builder for a package image, in the registry for a baked one
     digest: str | None  #: of the manifest, for an image in the registry
-    seconds: float
-    bytes: int  #: sent to the registry; for an image built and not pushed, 0
+    seconds: float  #: of building; or of pushing, where needed, and baking
+    bytes: int  #: sent to the registry
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class _Run:
         sent = 0
         if registry.manifest_digest(PACKAGES, package_tag(image.package)) is None:
             self.make(image.package)
+            began = time.monotonic()
             sent = push(image.package, self.builder, registry, self.progress)
-        began = time.monotonic()
         result = bake(image, registry)
         seconds = time.monotonic() - began
         self.baked.append(Outcome(image.name, image.reference, result.digest, seconds, sent + result.size))

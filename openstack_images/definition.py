@@ -180,6 +180,12 @@ class _Reader:
     def baked(self, role: str, image: Mapping[str, Any], registry: str) -> BakedImage:
         path = f"{role}:image"
         user = self._user(image, path)
+        owned = [directory for directory, _ in _entries(image, "directories", path)]
+        for name, _ in _entries(image, "config", path):
+            if any(name.startswith(f"{directory}/") for directory in owned):
+                raise _wrong(
+                    f"{name} lies in a directory of the user", f"{path}:config:{name}", "put it below /etc"
+                )
         return BakedImage(
             role=role,
             package=self._role_package(role.replace(":", "-"), image, user, path),
@@ -187,8 +193,8 @@ class _Reader:
                 self._file(name, file, f"{path}:config:{name}")
                 for name, file in _entries(image, "config", path)
             ),
-            entrypoint=tuple(shlex.split(image.get("entrypoint") or "")),
-            command=tuple(shlex.split(image.get("command") or "")),
+            entrypoint=_words(image, "entrypoint", path),
+            command=_words(image, "command", path),
             registry=registry,
         )
 
@@ -307,6 +313,13 @@ def _packages(values: Mapping[str, Any], path: str) -> tuple[Package, ...]:
         Package(name, str(options.get("version") or ""))
         for name, options in _entries(values, "packages", path)
     )
+
+
+def _words(values: Mapping[str, Any], key: str, path: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(values.get(key) or ""))
+    except (ValueError, AttributeError) as error:
+        raise _wrong(f"not a command line: {values[key]!r}: {error}", f"{path}:{key}") from None
 
 
 def _entries(values: Mapping[str, Any], key: str, path: str) -> list[tuple[str, Mapping[str, Any]]]:

@@ -278,6 +278,7 @@ class TestLayer:
         with tarfile.open(fileobj=io.BytesIO(layer(self.FILES, 42501).content)) as tar:
             members = tar.getmembers()
         assert [(each.name, each.mode, each.uid, each.gid, each.mtime) for each in members] == [
+            ("etc", 0o755, 0, 0, 0),
             ("etc/a", 0o640, 0, 42501, 0),
             ("etc/b", 0o600, 0, 42501, 0),
         ]
