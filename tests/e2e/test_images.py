@@ -350,7 +350,7 @@ class TestWhatOperatorsAreTold:
         versions = {**locked.images["memcached-server"]["trixie"], "memcached": "0.1-1"}
         old = Lock({**locked.images, "memcached-server": {"trixie": versions}})
         failure = self.failure(server.client(), cache(server, old, megabytes=2))
-        assert [each.code for each in failure.problems] == ["E513"]
+        assert [each.code for each in failure.problems] == ["E513"], failure
         assert "memcached 0.1-1" in failure.problems[0].message
 
     def test_another_smallest_system_than_the_locked(self, locked: Lock, server: Server) -> None:

@@ -200,6 +200,13 @@ class TestDefinition:
                 "E501",
                 "shop:api:image:config:/etc/shop/shop.conf:data",
             ),
+            (("command",), "say 'it", "E502", "shop:api:image:command"),
+            (
+                ("config", "/var/lib/shop/a"),
+                {"format": "raw", "data": ""},
+                "E502",
+                "shop:api:image:config:/var/lib/shop/a",
+            ),
             (
                 ("config", "shop.conf"),
                 {"format": "raw", "data": ""},
