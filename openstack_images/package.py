@@ -116,7 +116,13 @@ class Builder:
         program = shutil.which("mmdebstrap")
         if program is None:
             raise OperatorError("mmdebstrap is not installed", code="E510", hint="apt-get install mmdebstrap")
-        command = [program, "--quiet", "--variant=minbase", '--aptopt=APT::Install-Recommends "false"']
+        command = [
+            program,
+            "--quiet",
+            "--variant=minbase",
+            '--aptopt=APT::Install-Recommends "false"',
+            '--aptopt=Acquire::Retries "3"',
+        ]
         if not image.sources.check_valid_until:
             command.append('--aptopt=Acquire::Check-Valid-Until "false"')
         if image.packages:
@@ -254,6 +260,7 @@ def _instructions(image: PackageImage) -> dict[str, str]:
     user = image.user
     options = [
         'Acquire::Languages "none";',
+        'Acquire::Retries "3";',
         *([] if image.sources.check_valid_until else ['Acquire::Check-Valid-Until "false";']),
     ]
     return {
