@@ -49,6 +49,7 @@ def inventory(invocation: Invocation, node: str | None, reveal: bool) -> None:
     """Show the rendered pillar of one machine, or all."""
     from cli.output import pillar
     from cli.output.structured import stream
+    from reclass_model.pillar import delivered, revision_of
     from reclass_model.secrets import mask
 
     model = invocation.inventory
@@ -56,6 +57,7 @@ def inventory(invocation: Invocation, node: str | None, reveal: bool) -> None:
         pillar.print_machines(model.nodes())
         return
     show = invocation.keyring.reveal if reveal else mask
+    revision = revision_of(invocation.repository)
     machines = [model.node(node)] if node else model.nodes()
     rendered = (
         (
@@ -63,7 +65,7 @@ def inventory(invocation: Invocation, node: str | None, reveal: bool) -> None:
             {
                 "classes": machine.classes,
                 "applications": machine.applications,
-                "parameters": show(machine.parameters),
+                "parameters": show(delivered(machine, revision)),
             },
         )
         for machine in machines

@@ -2,39 +2,49 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from reclass_model.inventory import Inventory
+from cli.main import root
+from cli.workflows.states import salt_call
 from reclass_model.repository import Repository
-from reclass_model.secrets import Keyring
+
+MODELS = Callable[[str], Repository]
 
 
-def test_pillar_equals_inventory(
-    models: Callable[[str], Repository], caller: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def inventory(model: Repository, node: str) -> dict[str, Any]:
+    shown = CliRunner().invoke(root, ["-C", str(model.root), "inventory", node, "--reveal", "-o", "json"])
+    assert shown.exit_code == 0, shown.stderr
+    found: dict[str, Any] = json.loads(shown.stdout)[node]["parameters"]
+    return found
+
+
+def test_pillar_equals_inventory(models: MODELS, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real `salt-call --local pillar.items` and `inventory --reveal`, each with that machine's own key alone."""
     model = models("article")
-    master = next(name for name in model.node_names() if name.startswith("kmst01."))
-    other = next(name for name in model.node_names() if name.startswith("ctl01."))
-    monkeypatch.setenv(
-        "OSTACK_K8S_IDENTITY", str(model.root.parent / "identity" / "machines" / f"{master}.age")
-    )
-    pillar = caller(model, master).cmd("pillar.items", unmask=True)
-    delivery = pillar.pop("ostack_k8s")
-    assert pillar == Keyring.find(model).reveal(Inventory(model).node(master).parameters)
-    assert delivery["revision"] == model.head()
-    assert set(delivery) == {"revision", "underlay", "version"}
-    monkeypatch.setenv("OSTACK_K8S_IDENTITY_DIR", str(model.root.parent / "identity"))
+    identities = model.root.parent / "identity"
+    names = model.node_names()
+    pillars = {}
+    for node in (next(name for name in names if name.startswith(short)) for short in ("cfg01", "kmst01")):
+        monkeypatch.setenv("OSTACK_K8S_IDENTITY", str(identities / "machines" / f"{node}.age"))
+        pillars[node] = salt_call(model, node, "pillar.items", "unmask=True")
+        assert pillars[node] == inventory(model, node)
+        assert pillars[node]["ostack_k8s"]["revision"] == model.head()
     monkeypatch.delenv("OSTACK_K8S_IDENTITY")
-    others = Keyring.find(model).reveal(Inventory(model).node(other).parameters)
-    key = others["pki"]["certificate"]["kubelet-server"]["private_key"]
-    assert key.startswith("-----BEGIN")
-    assert key not in str(pillar)
+    monkeypatch.setenv("OSTACK_K8S_IDENTITY_DIR", str(identities))
+    for node, pillar in pillars.items():
+        for other in set(names) - {node}:
+            keys = inventory(model, other)["pki"]["certificate"]
+            for certificate in keys.values():
+                assert certificate["private_key"].startswith("-----BEGIN")
+                assert certificate["private_key"] not in str(pillar)
 
 
-def test_a_broken_model_stops_salt(caller: Callable[..., Any], models: Callable[[str], Repository]) -> None:
+def test_a_broken_model_stops_salt(caller: Callable[..., Any], models: MODELS) -> None:
     from salt.exceptions import CommandExecutionError
 
     with pytest.raises(CommandExecutionError, match=r"the model has no machine 'nobody\.example\.org'"):

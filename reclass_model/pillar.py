@@ -1,0 +1,32 @@
+"""A machine's pillar: its rendered parameters, and which delivery they are.
+
+Salt's ext_pillar and the `inventory` command both take it from here, so the two cannot disagree. The added key
+`ostack_k8s` is no part of the model: plans and digests compare the parameters without it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from reclass_model.difference import underlay_digest
+from reclass_model.inventory import Node
+from reclass_model.repository import Repository
+
+
+def delivered(node: Node, revision: str) -> dict[str, Any]:
+    """The pillar of a machine at a commit, secrets still tokens; `/etc/ostack-k8s/applied` repeats `ostack_k8s`."""
+    delivery = {"revision": revision, "underlay": underlay_digest(node.parameters), "version": _version()}
+    return {**node.parameters, "ostack_k8s": delivery}
+
+
+def revision_of(repository: Repository) -> str:
+    """The full sha of the checkout, "" outside git: read once for many machines."""
+    return repository.head() if repository.is_git() else ""
+
+
+@cache
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("ostack-k8s")
