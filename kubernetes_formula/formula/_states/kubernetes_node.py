@@ -42,6 +42,30 @@ def reconciled(
     return {**ret, "changes": changes, "comment": "changed"}
 
 
+def noted(name, annotations, timeout=60, kubeconfig="/var/lib/kubelet/kubeconfig"):
+    """Give the machine's own Node these annotations, as its kubelet may.
+
+    A machine that does not join in `timeout` seconds is no error: the next run notes them.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "it is noted"}
+    test = __opts__["test"]
+    node = _wait(kubeconfig, name, 0 if test else timeout)
+    if node is None and not test:
+        return {**ret, "comment": f"{name} has not joined in {timeout} s: the next run notes it"}
+    have = node["metadata"].get("annotations", {}) if node else {}
+    missing = {key: value for key, value in annotations.items() if have.get(key) != value}
+    if not missing:
+        return ret
+    changes = {key: {"old": have.get(key), "new": value} for key, value in missing.items()}
+    if test:
+        return {**ret, "result": None, "changes": changes, "comment": "would be noted"}
+    patch = json.dumps({"metadata": {"annotations": missing}})
+    done = __salt__["kubectl.run"](kubeconfig, "patch", "node", name, "--type=merge", "-p", patch)
+    if done["retcode"] != 0:
+        return {**ret, "result": False, "comment": done["stderr"]}
+    return {**ret, "changes": changes}
+
+
 def _difference(node, labels, taints):
     have = node["metadata"].get("labels", {})
     change = {key: value for key, value in labels.items() if have.get(key) != value}
