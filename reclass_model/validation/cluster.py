@@ -182,7 +182,7 @@ class Cluster:
 
     def _workload(self, config: Node, name: str, workload: Mapping[str, Any]) -> Iterator[Problem]:
         path = f"{WORKLOADS}:{name}"
-        yield from self._placement(config, path, name, workload)
+        yield from self._machines_that_fit(config, path, name, workload)
         jobs = _present(workload.get("job") or {})
         for owner, entry in (
             (path, workload),
@@ -212,7 +212,7 @@ class Cluster:
         ]
         return nearest(image, known) or f"known: {', '.join(known)}"
 
-    def _placement(
+    def _machines_that_fit(
         self, config: Node, path: str, name: str, workload: Mapping[str, Any]
     ) -> Iterator[Problem]:
         selector = {key: str(value) for key, value in _present(workload.get("node_selector") or {}).items()}

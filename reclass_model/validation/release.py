@@ -18,7 +18,7 @@ RELEASES = "openstack:release"
 
 
 def image_releases(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """ "keystone:server" → the release of its image; images without a release are left out."""
+    """Role ("<service>:<role>") → the release of its image; images without a release are left out."""
     return {
         f"{system}:{role}": value["image"]["release"]
         for system, roles in parameters.items()
