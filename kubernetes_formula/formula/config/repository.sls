@@ -1,3 +1,4 @@
+# The bare repository that operators push to. Its hooks are the model's own, as in the checkout.
 {%- set bare = "/srv/ostack-k8s/model.git" %}
 bare repository of the model:
   cmd.run:
@@ -7,7 +8,7 @@ bare repository of the model:
 {%- for hook in ["pre-receive", "post-receive"] %}
 {{ bare }}/hooks/{{ hook }}:
   file.managed:
-    - source: salt://config/files/{{ hook }}.sh
+    - source: /srv/ostack-k8s/model/ci/git-hook/{{ hook }}
     - mode: '0755'
     - makedirs: true
     - require:
