@@ -27,8 +27,9 @@ def render(invocation: Invocation) -> None:
 @command("up", "ostack-k8s compose up", group=compose)
 def up(invocation: Invocation) -> None:
     """Write the Compose file with its secrets, and start the services."""
-    from cli.workflows.compose import directory_of, run, write
+    from cli.workflows.compose import directory_of, require_compose, run, write
 
+    require_compose()
     write(invocation.inventory, invocation.keyring)
     run(directory_of(invocation.repository), "up", "--detach", "--wait")
     _show(invocation)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from reclass_model.repository import Repository
     from reclass_model.secrets import Keyring
 
+PLUGIN = "docker-compose-plugin (Docker's packages), docker-compose (Debian 13) or docker-compose-v2 (Ubuntu)"
+
 
 def rendered(inventory: Inventory) -> dict[str, Any]:
     """The Compose file, without any secret in it."""
@@ -44,22 +46,32 @@ def write(inventory: Inventory, keyring: Keyring) -> Path:
     return directory
 
 
+def require_compose() -> None:
+    """OperatorError E045 that says what to install, unless `docker compose` is there."""
+    try:
+        done = subprocess.run(["docker", "compose", "version"], check=False, capture_output=True)
+    except FileNotFoundError:
+        raise OperatorError(
+            "docker is not installed", code="E045", hint=f"apt-get install docker.io, and Compose: {PLUGIN}"
+        ) from None
+    if done.returncode:
+        raise OperatorError(
+            "docker has no command `compose`: its plugin is not installed",
+            code="E045",
+            hint=f"apt-get install {PLUGIN}",
+        )
+
+
 def run(directory: Path, *arguments: str, capture: bool = False) -> str:
     """Run Docker Compose on the file; what it printed if `capture`. OperatorError E045."""
     if not (directory / "compose.yml").is_file():
         raise OperatorError("nothing was started here", code="E045", hint="`ostack-k8s compose up` first")
+    require_compose()
     call = ["docker", "compose", "--project-directory", str(directory), *arguments]
-    try:
-        done = subprocess.run(call, check=False, stdout=subprocess.PIPE if capture else 2, text=True)
-    except FileNotFoundError:
-        raise OperatorError(
-            "docker is not installed", code="E045", hint="apt-get install docker.io"
-        ) from None
+    done = subprocess.run(call, check=False, stdout=subprocess.PIPE if capture else 2, text=True)
     if done.returncode:
         raise OperatorError(
-            f"`{' '.join(call)}` failed with {done.returncode}",
-            code="E045",
-            hint="its own words are above; without the Compose plugin: apt-get install docker-compose-v2",
+            f"`{' '.join(call)}` failed with {done.returncode}", code="E045", hint="its own words are above"
         )
     return done.stdout or ""
 

@@ -176,6 +176,28 @@ def test_an_unknown_image_has_a_hint(run: Run) -> None:
     assert "E042" in said and "keystone-server" in said
 
 
+@pytest.mark.parametrize(
+    ("docker", "said"),
+    [
+        (None, "docker is not installed"),
+        ("#!/bin/sh\nexit 1\n", "docker has no command `compose`: its plugin is not installed"),
+    ],
+)
+def test_compose_up_says_what_to_install(
+    docker: str | None, said: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "git").symlink_to(str(shutil.which("git")))
+    if docker:
+        (programs / "docker").write_text(docker)
+        (programs / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    message = run("compose", "up", code=1)
+    assert said in message and "docker-compose-plugin" in message
+    assert not list((tmp_path / "cache").rglob("compose.yml")), "nothing is written"
+
+
 def test_compose_has_every_service(run: Run) -> None:
     services = run("compose", "render")["services"]
     assert {"keystone-server", "mariadb-server", "memcached-server"} <= set(services)
