@@ -16,6 +16,7 @@ from reclass_model.validation.schemas import contracts, select
 
 Kind = Literal["add", "change", "remove"]
 _ABSENT: Any = object()
+_CLASSES = "_reclass_:classes"  # which classes a machine has says nothing that their values do not say
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ def changes(before: Inventory | None, after: Inventory) -> list[Change]:
     for name in sorted(old_names & new_names):
         old, new = before.node(name).parameters, after.node(name).parameters
         for path, was, now in _differences(old, new, ()):
+            if path == _CLASSES:
+                continue
             kind: Kind = "add" if was is _ABSENT else "remove" if now is _ABSENT else "change"
             was, now = (None if value is _ABSENT else value for value in (was, now))
             key = (path, _canonical(was), _canonical(now))

@@ -69,7 +69,7 @@ def init(
     )  # under a second
 
     def people() -> None:
-        click.secho(f"{name} is in {_near(made.path)}: {len(made.nodes)} machine(s), one commit.", fg="green")
+        click.secho(f"Wrote {_near(made.path)}: {len(made.nodes)} machine(s), one commit.", fg="green")
         click.echo(
             f"The key to its secrets is {made.identity}; it exists only there: keep a copy in a safe place."
         )
