@@ -6,6 +6,7 @@ tokens here; `secrets.Keyring.reveal` opens them where they are used.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from reclass_model.errors import OperatorError, Problem
 from reclass_model.repository import Repository
 
 _REQUIRED: Any = object()
+_BROKEN_MACHINES = 10  #: as many machines that cannot be rendered are told, then rendering stops
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Inventory:
 
     @cached_property
     def _engine(self) -> Any:
+        # Where RUST_BACKTRACE is set, the engine would record one for each of its inner errors and take twice as long.
+        os.environ.setdefault("RUST_LIB_BACKTRACE", "0")
         import reclass_rs
 
         for directory in (self.repository.nodes_dir, self.repository.classes_dir):
@@ -60,20 +64,11 @@ class Inventory:
         Raises OperatorError E003 for an unknown machine, E1xx with file and line for what cannot be rendered.
         """
         try:
-            rendered = self._render(name)
+            return _node(name, self._render(name))
         except ValueError as error:
             from reclass_model.diagnosis import diagnose
 
             raise OperatorError.of(diagnose(self.repository, name, str(error))) from None
-        classes, applications = rendered["classes"], rendered["applications"]
-        parameters: dict[str, Any] = rendered["parameters"]
-        parameters["_reclass_"] = {
-            "name": {"full": name},
-            "environment": "base",
-            "applications": applications,
-            "classes": classes,
-        }
-        return Node(name, tuple(classes), tuple(applications), parameters)
 
     def _render(self, name: str) -> dict[str, Any]:
         try:
@@ -83,12 +78,41 @@ class Inventory:
             return self._engine.nodeinfo(name).as_dict()  # type: ignore[no-any-return]
 
     def nodes(self) -> Iterator[Node]:
-        """Every machine, sorted by name, rendered one at a time."""
+        """Every machine, sorted by name, as the files are now.
+
+        Raises OperatorError, after those that can be rendered, with the problems of those that cannot (the first ten).
+        """
+        self.__dict__.pop("_engine", None)  # its list of files may be older than the files
+        try:
+            rendered = self._engine.inventory().as_dict()["nodes"]  # all at once, by every processor
+        except ValueError:
+            yield from self._one_by_one()
+            return
+        for name in sorted(rendered):
+            yield _node(name, rendered.pop(name))
+
+    def _one_by_one(self) -> Iterator[Node]:
+        problems: list[Problem] = []
+        broken = 0
         for name in self.repository.node_names():
-            yield self.node(name)
+            try:
+                yield self.node(name)
+            except OperatorError as error:
+                problems += error.problems
+                broken += 1
+                if broken == _BROKEN_MACHINES:
+                    break
+        raise OperatorError.of(*problems)
 
     def config_node(self) -> Node:
-        """The one machine that carries the overlay. Raises OperatorError E205 unless there is exactly one."""
+        """The one machine that carries the overlay, rendered when first asked for: every part of a command asks.
+
+        Raises OperatorError E205 unless there is exactly one.
+        """
+        return self._config_node
+
+    @cached_property
+    def _config_node(self) -> Node:
         from reclass_model.sources import CONFIG_ROLE, Sources
 
         names = Sources(self.repository).config_machines()
@@ -113,6 +137,19 @@ class Inventory:
             text = override_parameters(self.repository.node_file(name).read_text(), parameters)
             (other._nodes_dir / f"{name}.yml").write_text(text)
         return other
+
+
+def _node(name: str, rendered: dict[str, Any]) -> Node:
+    """What the engine rendered, with the key that Salt's top file reads."""
+    classes, applications = rendered["classes"], rendered["applications"]
+    parameters: dict[str, Any] = rendered["parameters"]
+    parameters["_reclass_"] = {
+        "name": {"full": name},
+        "environment": "base",
+        "applications": applications,
+        "classes": classes,
+    }
+    return Node(name, tuple(classes), tuple(applications), parameters)
 
 
 def get(parameters: Mapping[str, Any], path: str, default: Any = _REQUIRED) -> Any:

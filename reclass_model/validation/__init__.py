@@ -6,7 +6,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from reclass_model.errors import OperatorError, Problem
@@ -19,7 +19,6 @@ from reclass_model.validation.contract import Contracts
 from reclass_model.validation.files import file_problems
 from reclass_model.validation.release import release_problems
 
-_BROKEN_MACHINES = 10  #: as many machines that cannot be rendered are told, then rendering stops
 DEPLOYED = "deployed"  #: the reference (Repository.reference) to what runs now
 
 
@@ -53,26 +52,16 @@ def is_error(problem: Problem) -> bool:
 def _pillar_problems(repository: Repository, sources: Sources) -> list[Problem]:
     found: list[Problem] = []
     contracts, cluster = Contracts(repository, sources), Cluster(repository, sources)
-    broken: list[Problem] = []
-    for node in _rendered(Inventory(repository), broken):
-        found += contracts.problems(node)
-        cluster.add(node)
-    if broken:  # rules across machines would speak of machines that are not there
-        return [*found, *broken]
+    try:
+        for node in Inventory(repository).nodes():
+            found += contracts.problems(node)
+            cluster.add(node)
+    except OperatorError as error:  # rules across machines would speak of machines that are not there
+        return [*found, *error.problems]
     found += cluster.problems()
     if cluster.config is not None:
         found += release_problems(_deployed(repository), cluster.config, repository, sources)
     return found
-
-
-def _rendered(inventory: Inventory, broken: list[Problem]) -> Iterator[Node]:
-    for name in inventory.repository.node_names():
-        try:
-            yield inventory.node(name)
-        except OperatorError as error:
-            broken.extend(error.problems)
-            if len(broken) == _BROKEN_MACHINES:
-                return
 
 
 def _deployed(repository: Repository) -> Node | None:
