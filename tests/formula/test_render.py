@@ -213,3 +213,8 @@ def test_switches_and_reflectors(
     assert reflector["annotations"] == {"projectcalico.org/RouteReflectorClusterID": "244.0.0.1"}
     assert other["annotations"] == {"projectcalico.org/RouteReflectorClusterID": None}
     assert other["labels"]["ostack-k8s.io/rack"] == "r1"
+
+    content["parameters"]["calico"]["bgp"]["reflector"]["cmp99.seven.local"] = {}
+    underlay.write_text(yaml.safe_dump(content))
+    said = str(caller(model, node_of(model, "kmst01")).cmd("state.show_low_sls", "calico.cluster.peers"))
+    assert "cmp99.seven.local is no machine with pods" in said

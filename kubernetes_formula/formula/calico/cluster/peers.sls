@@ -1,5 +1,6 @@
 # Whom machines peer with beside the mesh: switches (all machines, or those of a rack), and in the mesh's stead route reflectors.
 {%- from "calico/map.jinja" import calico with context %}
+{%- from "kubernetes/map.jinja" import kubernetes with context %}
 include:
   - calico.cluster.access
   - calico.cluster.types
@@ -16,7 +17,11 @@ include:
 {%-   endif %}
 {%-   do peers.update({"switch-" ~ name: spec}) %}
 {%- endfor %}
-{%- if calico.bgp.reflector | dictsort | rejectattr(1, "none") | list %}
+{%- set reflectors = calico.bgp.reflector | dictsort | rejectattr(1, "none") | map("first") | list %}
+{%- for name in reflectors if not kubernetes.common.node.get(name) %}
+{{-   raise("calico:bgp:reflector: " ~ name ~ " is no machine with pods; known: " ~ (kubernetes.common.node | sort | join(", "))) }}
+{%- endfor %}
+{%- if reflectors %}
 {%-   do peers.update({"reflector": {"peerSelector": "has(ostack-k8s.io/route-reflector)", "nodeSelector": "all()"}}) %}
 {%- endif %}
 peers of the machines:
