@@ -64,7 +64,7 @@ class Contracts:
             if roles is None:
                 hint = nearest(system, self._namespaces)
                 yield self._problem(
-                    node, "W110", (system,), f"nothing reads the top level key {system!r}", hint
+                    node, "W110", (system,), f"no schema speaks of the top level key {system!r}", hint
                 )
             elif isinstance(value, Mapping) and "*" not in roles:
                 for role in (
