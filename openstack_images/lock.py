@@ -42,19 +42,17 @@ class Lock:
             content: Any = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         except FileNotFoundError:
             return cls()
-        except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else None
-            raise OperatorError(
-                f"not YAML: {error.problem}",
-                code="E504",
-                file=str(path),
-                line=line,
-                hint=f"run `{LOCK_COMMAND}`",
+        except (OSError, UnicodeError, yaml.YAMLError) as error:
+            raise OperatorError.unreadable(
+                error, str(path), "E504", f"remove it and run `{LOCK_COMMAND}`"
             ) from None
         images = content.get("images") if isinstance(content, dict) else None
         if not isinstance(images, dict) or not all(isinstance(suites, dict) for suites in images.values()):
             raise OperatorError(
-                "not a lock of images", code="E504", file=str(path), hint=f"run `{LOCK_COMMAND}`"
+                "not a lock of images",
+                code="E504",
+                file=str(path),
+                hint=f"remove it and run `{LOCK_COMMAND}`",
             )
         return cls(images)
 
@@ -87,7 +85,8 @@ def lock(
 
     OperatorError E505: a package is not of the version the model expects; E51x: builder or mirror fail.
     """
-    wanted = [image.package for images in images_by_release.values() for image in images.values()]
+    baked = [image for images in images_by_release.values() for image in images.values()]
+    wanted = [image.package for image in baked]
     locked: dict[str, dict[str, Mapping[str, str]]] = {}
     for same_suite in _grouped(wanted, lambda image: image.suite).values():
         root = same_suite[0].chain[0]
@@ -102,42 +101,50 @@ def lock(
             for name, closure in builder.resolve(identity, layers).items():
                 locked.setdefault(name, {})[root.suite] = closure
     found = Lock(locked)
-    _check_versions(wanted, lambda layer: found.versions(layer.name, layer.suite))
+    _check_versions(baked, lambda layer: found.versions(layer.name, layer.suite))
     return found
 
 
 def require_locked(images: Iterable[BakedImage]) -> None:
     """Refuse to build what is not locked (E506), or locked to a version that the model forbids (E505)."""
-    packages = [image.package for image in images]
-    unlocked = {str(layer) for package in packages for layer in package.chain if layer.locked is None}
+    images = list(images)
+    unlocked = [image for image in images if any(layer.locked is None for layer in image.package.chain)]
     if unlocked:
-        raise OperatorError(
-            f"package versions are not locked: {', '.join(sorted(unlocked))}",
-            code="E506",
-            hint=f"run `{LOCK_COMMAND}`, commit images.lock.yml",
+        raise OperatorError.of(
+            *(
+                Problem(
+                    "E506",
+                    f"{image.package}: its package versions are not locked",
+                    path=f"{image.role}:image:{'release' if image.release else 'suite'}",
+                    hint=f"run `{LOCK_COMMAND}`, commit images.lock.yml",
+                )
+                for image in unlocked
+            )
         )
-    _check_versions(packages, lambda layer: layer.locked)
+    _check_versions(images, lambda layer: layer.locked)
 
 
 def _check_versions(
-    images: Iterable[PackageImage], locked: Callable[[PackageImage], Mapping[str, str] | None]
+    images: Iterable[BakedImage], locked: Callable[[PackageImage], Mapping[str, str] | None]
 ) -> None:
     problems: dict[Problem, None] = {}
     for image in images:
         installed: dict[str, str] = {}
-        for layer in image.chain:
+        for layer in image.package.chain:
             installed.update(locked(layer) or {})
-            problems.update(dict.fromkeys(_unexpected(layer, installed)))
+            own = f"{image.role}:image" if layer is image.package else f"openstack:base_image:{layer.name}"
+            problems.update(dict.fromkeys(_unexpected(layer, installed, own)))
     if problems:
         raise OperatorError.of(*problems)
 
 
-def _unexpected(layer: PackageImage, installed: Mapping[str, str]) -> list[Problem]:
+def _unexpected(layer: PackageImage, installed: Mapping[str, str], path: str) -> list[Problem]:
     return [
         Problem(
             "E505",
             f"{layer}: package {package.name} is {installed.get(package.name, 'missing')}, "
             f"expected {package.version}…",
+            path=f"{path}:packages:{package.name}:version",
             hint="the suite has another upstream version: correct its release's suite, or what is expected",
         )
         for package in layer.packages

@@ -11,6 +11,7 @@ from typing import Any
 from reclass_model.errors import OperatorError
 
 CLOCK_SKEW = timedelta(hours=1)  #: certificates start this much earlier, for clocks that are behind
+LONGEST_NAME = 64  #: characters of a common name
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,12 @@ class Request:
         from cryptography import x509
         from cryptography.x509.oid import NameOID
 
+        if len(self.common_name) > LONGEST_NAME:
+            raise OperatorError(
+                f"the common name {self.common_name!r} has {len(self.common_name)} characters",
+                code="E410",
+                hint=f"X.509 allows {LONGEST_NAME}: choose a shorter name of the machine or its domain",
+            )
         parts = (
             [x509.NameAttribute(NameOID.ORGANIZATION_NAME, self.organization)] if self.organization else []
         )

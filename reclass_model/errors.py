@@ -63,3 +63,18 @@ class OperatorError(Exception):
     def of(cls, *problems: Problem) -> OperatorError:
         """The error that reports these problems (at least one)."""
         return cls(problems[0].message, problems=problems)
+
+    @classmethod
+    def unreadable(
+        cls, error: Exception, file: str, code: str = "E101", hint: str | None = None
+    ) -> OperatorError:
+        """A file that a YAML parser, or the operating system, could not read: the line and the reason."""
+        mark = getattr(error, "problem_mark", None)
+        reason = getattr(error, "problem", None) or getattr(error, "reason", None)
+        if isinstance(error, OSError):
+            message = f"cannot be read: {error.strerror}"
+        elif isinstance(error, UnicodeError):
+            message = f"not text in UTF-8: {reason}"
+        else:
+            message = f"not valid YAML: {reason or error}"
+        return cls(message, code=code, file=file, line=mark.line + 1 if mark else None, hint=hint)

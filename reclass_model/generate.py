@@ -14,14 +14,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from ipaddress import IPv4Network
+from itertools import combinations
 from pathlib import Path
 from re import fullmatch
 from typing import Any
 
-from reclass_model import library, nodes
-from reclass_model.errors import OperatorError
+from reclass_model import document, library, nodes
+from reclass_model.errors import OperatorError, Problem
 from reclass_model.nodes import TEMPLATE, Machine
 from reclass_model.repository import SETTINGS_FILE, Repository, write_atomically
+from reclass_model.sources import nearest
 
 TREE = TEMPLATE / "tree"
 SECRETS = "classes/cluster/NAME/secrets.yml"
@@ -52,11 +54,14 @@ class Answers:
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Answers:
         """Answers from what was given, defaults for the rest. Raises OperatorError E010 naming every bad one."""
-        from reclass_model.errors import Problem
-
-        known = {question.key for question in QUESTIONS}
+        known = [question.key for question in QUESTIONS]
         problems = [
-            Problem("E010", f"no question {key!r}", hint=f"known: {', '.join(sorted(known))}")
+            Problem(
+                "E010",
+                f"no question {key!r}",
+                path=key,
+                hint=nearest(key, known) or f"known: {', '.join(known)}",
+            )
             for key in given
             if key not in known
         ]
@@ -66,8 +71,9 @@ class Answers:
             try:
                 values[question.key] = question.check(value)
             except ValueError as error:
-                problems.append(Problem("E010", f"{question.key}: {error}"))
+                problems.append(Problem("E010", f"{question.key}: {error}", path=question.key))
                 values[question.key] = value
+        problems = problems or _overlaps(values)
         if problems:
             raise OperatorError.of(*problems)
         return cls(**values)
@@ -127,6 +133,18 @@ def _network(value: Any) -> str:
     return str(network)
 
 
+def _overlaps(values: Mapping[str, Any]) -> list[Problem]:
+    """Networks that have addresses in common; told of the one that was asked for later."""
+    networks = {key: IPv4Network(value) for key, value in values.items() if key.endswith("_network")}
+    return [
+        Problem(
+            "E010", f"{other}: {second} overlaps {key} {first}", path=other, hint="choose another network"
+        )
+        for (key, first), (other, second) in combinations(networks.items(), 2)
+        if first.overlaps(second)
+    ]
+
+
 def _release(value: Any) -> str:
     known = sorted(
         path.stem for path in (library.CLASSES / "openstack" / "release").glob("*.yml") if path.stem != "init"
@@ -139,9 +157,7 @@ def _release(value: Any) -> str:
 _NAME = partial(
     _matching, r"[a-z]([-a-z0-9]{0,30}[a-z0-9])?", "lower-case letters, digits and dashes, e.g. demo"
 )
-_DOMAIN = partial(
-    _matching, r"([a-z0-9]([-a-z0-9]*[a-z0-9])?)(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", "e.g. demo.local"
-)
+_DOMAIN = partial(_matching, nodes.HOST_NAME, "e.g. demo.local")
 _VERSION = partial(_matching, r"\d+\.\d+\.\d+", "three numbers, e.g. 1.36.3")
 _REGION = partial(_matching, r"[A-Za-z][-\w]*", "letters and digits, e.g. RegionOne")
 
@@ -358,12 +374,12 @@ def regenerate_secrets(repository: Repository, identity_dir: Path) -> None:
     fresh = Repository(repository.root)
     seal = _sealer(fresh, config)
 
-    def renew(document: Any) -> None:
-        parameters = document["parameters"]["_param"]
+    def renew(content: Any) -> None:
+        parameters = content["parameters"]["_param"]
         for name in parameters:
             parameters[name] = seal(name)
 
-    nodes.edit(fresh.secrets_file, renew)
+    document.edit(fresh.secrets_file, renew)
 
 
 def _write_settings(

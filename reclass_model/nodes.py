@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from io import StringIO
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from re import fullmatch
 from typing import Any
 
+from reclass_model.document import edit
 from reclass_model.errors import OperatorError
 from reclass_model.repository import SETTINGS_FILE, Repository, write_atomically
 
 TEMPLATE = Path(__file__).parent / "template"
 ROLE_CLASS = "system.role."
+HOST_NAME = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*"
 RESERVED = 9  #: the first hosts of the network are left to gateways and virtual addresses
 
 
@@ -142,7 +143,7 @@ def add(
     inventory = Inventory(repository)
     parameters = inventory.config_node().parameters
     fqdn = name if "." in name else f"{name}.{get(parameters, '_param:cluster_domain')}"
-    if not fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", fqdn):
+    if not fullmatch(HOST_NAME, fqdn):
         raise OperatorError(f"{fqdn!r} is no host name", code="E009", hint="e.g. cmp03")
     unknown = [role for role in role_names if role not in roles()]
     if unknown or not role_names:
@@ -152,29 +153,53 @@ def add(
             hint=f"roles: {', '.join(roles())}",
         )
     if repository.node_file(fqdn).exists():
-        raise OperatorError(f"{fqdn} is there already", code="E009", file=f"nodes/{fqdn}.yml")
+        raise OperatorError(
+            f"{fqdn} is there already",
+            code="E009",
+            file=f"nodes/{fqdn}.yml",
+            hint="edit its file, or take it out with `ostack-k8s node remove` first",
+        )
+    if "config" in role_names:
+        raise OperatorError(
+            f"{inventory.config_node().name} is the config machine, and there is one only",
+            code="E009",
+            hint="give the new machine another role",
+        )
     taken = {get(node.parameters, "_param:address", ""): node.name for node in inventory.nodes()}
     network = get(parameters, "_param:underlay_network")
+    free = next_address(network, filter(None, taken))
     if address is None:
-        address = next_address(network, filter(None, taken))
+        address = free
     elif address in taken:
-        raise OperatorError(f"{address} is the address of {taken[address]}", code="E009")
+        raise OperatorError(
+            f"{address} is the address of {taken[address]}",
+            code="E009",
+            file=f"nodes/{taken[address]}.yml",
+            hint=f"the next free one is {free}",
+        )
     elif not _within(address, network):
-        raise OperatorError(f"{address!r} is not in the underlay network {network}", code="E009")
+        raise OperatorError(
+            f"{address!r} is no host of the underlay network {network}",
+            code="E009",
+            hint=f"the next free one is {free}",
+        )
 
     machine = Machine(fqdn, address, tuple(role_names))
     keyring = secrets.Keyring.find(repository)
     public = secrets.new_identity(keyring.path.parent / "machines" / f"{fqdn}.age")
-    _edit_members(repository, lambda file, members: join(file, members, machine))
-    edit(
-        repository.root / SETTINGS_FILE,
-        lambda document: document["recipients"]["machines"].update({fqdn: public}),
-    )
-    write_atomically(repository.node_file(fqdn), node_file(machine, settings.cluster_name))
-    progress(f"{fqdn} {address} {' '.join(role_names)}")
-    pki.issue(
-        Repository(repository.root), keyring, progress=progress
-    )  # anew: the settings have one more recipient
+    try:
+        _edit_members(repository, lambda file, members: join(file, members, machine))
+        edit(
+            repository.root / SETTINGS_FILE,
+            lambda document: document["recipients"]["machines"].update({fqdn: public}),
+        )
+        write_atomically(repository.node_file(fqdn), node_file(machine, settings.cluster_name))
+        progress(f"{fqdn} {address} {' '.join(role_names)}")
+        # anew: the settings have one more recipient
+        pki.issue(Repository(repository.root), keyring, progress=progress)
+    except BaseException:
+        _take_out(repository, fqdn)
+        raise
     return repository.node_file(fqdn)
 
 
@@ -188,13 +213,16 @@ def remove(repository: Repository, name: str, progress: Callable[[str], None]) -
     fqdn = name if name in names else next((known for known in names if known.split(".")[0] == name), name)
     if fqdn not in names:
         raise OperatorError(f"no machine {name!r}", code="E003", hint=f"machines: {', '.join(names)}")
-    path = repository.node_file(fqdn)
-    path.unlink()
+    _take_out(repository, fqdn)
+    progress(f"{fqdn} is out of the model")
+    return repository.node_file(fqdn)
+
+
+def _take_out(repository: Repository, fqdn: str) -> None:
+    repository.node_file(fqdn).unlink(missing_ok=True)
     _edit_members(repository, lambda file, members: leave(members, fqdn))
     edit(repository.root / SETTINGS_FILE, lambda document: document["recipients"]["machines"].pop(fqdn, None))
     (repository.pki_dir / f"{fqdn}.yml").unlink(missing_ok=True)
-    progress(f"{fqdn} is out of the model")
-    return path
 
 
 def _edit_members(repository: Repository, change: Callable[[str, MutableMapping[str, Any]], None]) -> None:
@@ -203,22 +231,9 @@ def _edit_members(repository: Repository, change: Callable[[str, MutableMapping[
         edit(path, lambda document, file=file: change(file, document["parameters"]))  # type: ignore[misc]
 
 
-def edit(path: Path, change: Callable[[Any], object]) -> None:
-    """Change a YAML file in place; comments, order and quotes stay."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 4096
-    document = yaml.load(path.read_text())
-    change(document)
-    text = StringIO()
-    yaml.dump(document, text)
-    write_atomically(path, text.getvalue())
-
-
 def _within(address: str, network: str) -> bool:
     try:
-        return IPv4Address(address) in IPv4Network(network)
+        host, within = IPv4Address(address), IPv4Network(network)
     except ValueError:
         return False
+    return host in within and host not in (within.network_address, within.broadcast_address)

@@ -372,7 +372,10 @@ _Dumper.add_representer(
 def _read(path: Path) -> Pki:
     if not path.is_file():
         return {}
-    data = yaml.safe_load(path.read_text()) or {}
+    try:
+        data = yaml.safe_load(path.read_text()) or {}
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        raise OperatorError.unreadable(error, f"pki/{path.name}") from None
     return dict((data.get("parameters") or {}).get("pki") or {})
 
 

@@ -103,32 +103,36 @@ class Repository:
         """Raises OperatorError E002 when the settings file is missing or broken."""
         import yaml
 
+        hint = f"it is written by `ostack-k8s init`; `git log -p {SETTINGS_FILE}` shows what it was"
+
         def broken(what: str, line: int | None = None) -> OperatorError:
-            return OperatorError(
-                what,
-                code="E002",
-                file=SETTINGS_FILE,
-                line=line,
-                hint="it is written by `ostack-k8s init`; `git log -p .ostack-k8s.yml` shows what it was",
-            )
+            return OperatorError(what, code="E002", file=SETTINGS_FILE, line=line, hint=hint)
+
+        def mapping(of: Mapping[str, Any], key: str) -> dict[str, Any]:
+            value = of.get(key) or {}
+            if not isinstance(value, dict):
+                line = next(
+                    (n for n, text in enumerate(lines, 1) if text.lstrip().startswith(f"{key}:")), None
+                )
+                raise broken(f"`{key}` is a mapping, not {value!r}", line)
+            return value
 
         try:
-            raw = yaml.safe_load((self.root / SETTINGS_FILE).read_text())
-        except FileNotFoundError:
-            raise broken(f"{self.root} has no {SETTINGS_FILE}") from None
-        except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else None
-            raise broken(f"not valid YAML: {error.problem}", line) from None
+            text = (self.root / SETTINGS_FILE).read_text()
+            raw = yaml.safe_load(text)
+        except (OSError, UnicodeError, yaml.YAMLError) as error:
+            raise OperatorError.unreadable(error, SETTINGS_FILE, "E002", hint) from None
+        lines = text.splitlines()
         if not isinstance(raw, dict) or not isinstance(raw.get("cluster_name"), str):
             raise broken("`cluster_name` is missing")
-        recipients = raw.get("recipients") or {}
+        recipients = mapping(raw, "recipients")
         return Settings(
             cluster_name=raw["cluster_name"],
             library_version=str(raw.get("library_version", "")),
-            answers=dict(raw.get("answers") or {}),
+            answers=mapping(raw, "answers"),
             recipients=Recipients(
-                operators=dict(recipients.get("operators") or {}),
-                machines=dict(recipients.get("machines") or {}),
+                operators=mapping(recipients, "operators"),
+                machines=mapping(recipients, "machines"),
             ),
             raw=raw,
         )

@@ -13,10 +13,10 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from reclass_model import document
 from reclass_model.errors import OperatorError, Problem
 from reclass_model.repository import SETTINGS_FILE, Repository, write_atomically
 from reclass_model.sources import Sources
@@ -251,7 +251,7 @@ def digest_key(repository: Repository, keyring: Keyring) -> bytes:
 
 def get_secret(repository: Repository, keyring: Keyring, path: str) -> str:
     """The plaintext at "a:b:c" (a bare name is a `_param`) of secrets.yml. Raises OperatorError E404 without it."""
-    found = _find(_load(repository.secrets_file), _keys(path))
+    found = _find(document.load(repository.secrets_file), _keys(path))
     if not isinstance(found, str):
         raise OperatorError(
             f"no secret {path!r}",
@@ -279,7 +279,7 @@ def edit(repository: Repository, keyring: Keyring, change: Callable[[str], str])
     """
     import yaml
 
-    data = _load(repository.secrets_file)
+    data = document.load(repository.secrets_file)
     before = {path: keyring.reveal(text) for path, text in _whole_tokens(data.get("parameters") or {}, ())}
     try:
         after = yaml.safe_load(change(yaml.safe_dump(before, sort_keys=False, width=1 << 16))) or {}
@@ -335,8 +335,8 @@ def check(repository: Repository, keyring: Keyring | None) -> list[Problem]:
 
 def _token_lines(repository: Repository) -> Iterator[tuple[Path, int, str]]:
     for top in (repository.classes_dir, repository.nodes_dir):
-        for path in sorted(top.rglob("*.yml")):
-            text = path.read_text()
+        for path in sorted(path for path in top.rglob("*.yml") if path.is_file()):
+            text = path.read_text(errors="replace")  # what is no text at all is told by `validate`
             if "?{age:" in text:
                 for number, line in enumerate(text.splitlines(), 1):
                     if "?{age:" in line:
@@ -362,22 +362,9 @@ def _find(data: Any, keys: Sequence[str]) -> Any:
     return data
 
 
-def _editor() -> Any:
-    from ruamel.yaml import YAML
-
-    editor = YAML()
-    editor.width = 1 << 16  # tokens stay on one line
-    editor.preserve_quotes = True
-    return editor
-
-
-def _load(path: Path) -> Any:
-    return (_editor().load(path.read_text()) if path.is_file() else None) or {}
-
-
 def _store(repository: Repository, values: Mapping[str, str | None]) -> None:
     """Set (or, with None, remove) values in secrets.yml."""
-    data = _load(repository.secrets_file)
+    data = document.load(repository.secrets_file)
     for path, value in values.items():
         *above, last = _keys(path)
         place = data
@@ -389,6 +376,4 @@ def _store(repository: Repository, values: Mapping[str, str | None]) -> None:
             place.pop(last, None)
         else:
             place[last] = value
-    stream = StringIO()
-    _editor().dump(data, stream)
-    write_atomically(repository.secrets_file, stream.getvalue())
+    document.store(repository.secrets_file, data)

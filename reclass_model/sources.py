@@ -77,7 +77,11 @@ class Sources:
 
     def read(self, path: Path, name: str) -> Source:
         if path not in self._files:
-            self._files[path] = parse(path.read_text(), self.repository.relative(path), name)
+            file = self.repository.relative(path)
+            try:
+                self._files[path] = parse(path.read_text(), file, name)
+            except (OSError, UnicodeError) as error:
+                self._files[path] = Source(file, name, None, OperatorError.unreadable(error, file).problems)
         return self._files[path]
 
     def machine(self, node: str) -> Source:
@@ -87,7 +91,7 @@ class Sources:
             raise OperatorError(
                 f"the model has no machine {node!r}",
                 code="E003",
-                hint=nearest(node, self.repository.node_names()) or "`ostack-k8s inventory` lists them",
+                hint=_meant(node, self.repository.node_names()) or "`ostack-k8s inventory` lists them",
             )
         return self.read(path, node)
 
@@ -222,6 +226,12 @@ def nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str | None:
     """ "did you mean `x`?", or nothing."""
     found = get_close_matches(word, list(known), 1, 0.6)
     return f"did you mean `{found[0]}`?" if found else None
+
+
+def _meant(node: str, machines: Sequence[str]) -> str | None:
+    """The machine that a name without its domain, or a misspelt one, means."""
+    short = next((name for name in machines if name.split(".")[0] == node), None)
+    return f"did you mean `{short}`?" if short else nearest(node, machines)
 
 
 def plain(node: yaml.Node) -> Any:

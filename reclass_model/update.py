@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from reclass_model.document import edit
 from reclass_model.errors import OperatorError
 from reclass_model.generate import TRAILER, Answers, files, pristine_message, write_files
 from reclass_model.library import library_version, vendor
-from reclass_model.nodes import edit
 from reclass_model.repository import SETTINGS_FILE, Repository
 
 

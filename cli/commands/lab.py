@@ -26,7 +26,8 @@ docker_option = click.option(
 @command("up", "ostack-k8s lab up", "ostack-k8s lab up --only kube_master --no-deploy", group=lab)
 @click.option("--only", "roles", multiple=True, metavar="ROLE", help="Only machines of this role; repeat it.")
 @click.option(
-    "--bundle", "place", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    "--bundle", "place", metavar="DIR", envvar="OSTACK_K8S_BUNDLE",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A filled bundle (default: built from source, about 20 minutes once).",
 )  # fmt: skip
 @click.option("--start-docker", is_flag=True, help="Start a Docker daemon of our own; `lab down` stops it.")

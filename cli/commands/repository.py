@@ -12,7 +12,7 @@ import click
 from cli.options import Invocation, command
 
 if TYPE_CHECKING:
-    from reclass_model.generate import Question
+    from reclass_model.generate import Answers, Question
 
 
 @command(
@@ -60,13 +60,14 @@ def init(
     from reclass_model import generate
 
     flags = {"cluster_name": name, "masters": masters, "all_in_one": all_in_one}
-    given = {**_read(file), **{key: value for key, value in flags.items() if value is not None}}
+    written = _read(file)
+    given = {key: value for key, (value, _) in written.items()}
+    given |= {key: value for key, value in flags.items() if value is not None}
     if not defaults and file is None:
         given = _ask(generate.QUESTIONS, given)
     target = output or Path(name)
-    made = generate.create(
-        generate.Answers.of(given), target, identity_dir, lambda line: None
-    )  # under a second
+    answers = _checked_answers(given, file, {key: line for key, (_, line) in written.items()})
+    made = generate.create(answers, target, identity_dir, lambda line: None)  # under a second
 
     def people() -> None:
         click.secho(f"Wrote {_near(made.path)}: {len(made.nodes)} machine(s), one commit.", fg="green")
@@ -106,8 +107,8 @@ def update(invocation: Invocation) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _read(file: Path | None) -> dict[str, Any]:
-    """The answers of a YAML file; none without one."""
+def _read(file: Path | None) -> dict[str, tuple[Any, int]]:
+    """The answers of a YAML file, each with its line; none without one."""
     if file is None:
         return {}
     import yaml
@@ -115,15 +116,45 @@ def _read(file: Path | None) -> dict[str, Any]:
     from reclass_model.errors import OperatorError
 
     try:
-        answers = yaml.safe_load(file.read_text()) or {}
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise OperatorError(
-            f"not valid YAML: {error.problem}", code="E010", file=str(file), line=line
-        ) from None
-    if not isinstance(answers, dict):
+        root = yaml.compose(file.read_text(), yaml.SafeLoader)
+        given = yaml.safe_load(file.read_text()) or {}
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        raise OperatorError.unreadable(error, str(file), "E010") from None
+    if not isinstance(given, dict):
         raise OperatorError("answers are a mapping, question: answer", code="E010", file=str(file), line=1)
+    answers: dict[str, tuple[Any, int]] = {}
+    for key, _ in root.value if root else ():
+        name, line = str(key.value), key.start_mark.line + 1
+        if name in answers:
+            raise OperatorError(
+                f"{name} is answered twice",
+                code="E010",
+                file=str(file),
+                line=line,
+                hint=f"first in line {answers[name][1]}; keep one",
+            )
+        answers[name] = (given[yaml.safe_load(key.value) if name not in given else name], line)
     return answers
+
+
+def _checked_answers(given: dict[str, Any], file: Path | None, lines: dict[str, int]) -> Answers:
+    """The answers; what is wrong with one of a file names its line."""
+    from dataclasses import replace
+
+    from reclass_model.errors import OperatorError
+    from reclass_model.generate import Answers
+
+    try:
+        return Answers.of(given)
+    except OperatorError as error:
+        raise OperatorError.of(
+            *(
+                replace(problem, file=str(file), line=lines[problem.path], path=None)
+                if problem.path in lines
+                else replace(problem, path=None)
+                for problem in error.problems
+            )
+        ) from None
 
 
 def _ask(questions: Sequence[Question], given: dict[str, Any]) -> dict[str, Any]:

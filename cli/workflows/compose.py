@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.workflows.overlay import control_of, pod_images_of
+from cli.workflows.places import placed
 from reclass_model.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 PLUGIN = "docker-compose-plugin (Docker's packages), docker-compose (Debian 13) or docker-compose-v2 (Ubuntu)"
 
 
+@placed
 def rendered(inventory: Inventory) -> dict[str, Any]:
     """The Compose file, without any secret in it."""
     from kubernetes_formula.manifests import compose
@@ -32,6 +34,7 @@ def directory_of(repository: Repository) -> Path:
     return cache / "ostack-k8s" / "compose" / repository.settings.cluster_name
 
 
+@placed
 def write(inventory: Inventory, keyring: Keyring) -> Path:
     """Write the file and its secrets into a directory closed to others: Compose keeps the owners of secret files."""
     from cli.output.structured import dump

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cli.workflows.overlay import images_of
+from cli.workflows.places import placed
 from reclass_model.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def registry_of(parameters: Mapping[str, Any], keyring: Keyring) -> Registry:
     )
 
 
+@placed
 def build_images(
     inventory: Inventory,
     keyring: Keyring,
@@ -77,6 +79,7 @@ def choose(images: Mapping[str, BakedImage], names: Collection[str]) -> dict[str
     return {role: image for role, image in images.items() if role in wanted}
 
 
+@placed
 def lock_images(inventory: Inventory, releases: Collection[str], progress: Callable[[str], None]) -> Lock:
     """Pin the versions that the mirror has today: all of the model's, or only what these releases lack.
 

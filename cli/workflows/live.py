@@ -52,8 +52,12 @@ def _ask_all() -> dict[str, str]:
     try:
         answers = json.loads(done.stdout)
     except ValueError:
-        said = (done.stderr or done.stdout).strip()[-500:]
-        raise OperatorError(f"the Salt master does not answer: {said}", code="E033") from None
+        said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
+        raise OperatorError(
+            f"the Salt master does not answer: {said[-1]}",
+            code="E033",
+            hint="run this on the config machine; `systemctl status salt-master` there tells more",
+        ) from None
     return {name: _underlay(text) for name, text in answers.items() if isinstance(text, str)}
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from cli.workflows.places import placed
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from reclass_model.secrets import Keyring
 
 
+@placed
 def images_of(inventory: Inventory) -> Mapping[str, BakedImage]:
     """Every image of the model by the pillar path of its role ("service:role"); needs no network."""
     from openstack_images.definition import images
@@ -47,6 +50,7 @@ def control_of(inventory: Inventory) -> Mapping[str, Any]:
     return control
 
 
+@placed
 def overlay_of(inventory: Inventory, keyring: Keyring | None) -> Overlay:
     """Every Kubernetes object and Job of the model; without a keyring the values of Secrets are masked.
 

@@ -12,6 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cli.workflows.places import placed
+
 if TYPE_CHECKING:
     from kubernetes_formula.manifests import Overlay
     from kubernetes_formula.rollout.changes import ObjectChange
@@ -110,9 +112,9 @@ def plan_between(
     """
     from cli.workflows.overlay import images_of, overlay_of
     from kubernetes_formula.rollout.changes import object_changes
-    from kubernetes_formula.rollout.plan import finalization, plan, released
+    from kubernetes_formula.rollout.plan import finalization, released
     from reclass_model.difference import changes
-    from reclass_model.inventory import Inventory, get
+    from reclass_model.inventory import Inventory
 
     new = Inventory(after)
     old = Inventory(before) if before else None
@@ -120,7 +122,7 @@ def plan_between(
     images, reused = _images(images_of(old) if old else {}, images_of(new))
     desired = overlay_of(new, None)
     deployed = overlay_of(old, None) if old else None
-    steps = plan(deployed, desired, get(new.config_node().parameters, "openstack:release", {}))
+    steps = _steps(new, deployed, desired)
     upgraded = released(deployed, desired)
     return Plan(
         before=revisions[0],
@@ -136,6 +138,15 @@ def plan_between(
         finalize=finalization(upgraded, desired),
         no_return=_no_return(desired, upgraded, steps),
     )
+
+
+@placed
+def _steps(after: Inventory, deployed: Overlay | None, desired: Overlay) -> tuple[Step, ...]:
+    """What `deploy` will do, in order; OperatorError E62x where the releases forbid it."""
+    from kubernetes_formula.rollout.plan import plan
+    from reclass_model.inventory import get
+
+    return plan(deployed, desired, get(after.config_node().parameters, "openstack:release", {}))
 
 
 def _no_return(desired: Overlay, upgraded: Collection[str], steps: Sequence[Step]) -> str | None:

@@ -83,7 +83,10 @@ def try_states(repository: Repository, node: str) -> list[Trial]:
 
 def salt_call(repository: Repository, node: str, *arguments: str) -> Any:
     """What `salt-call --local ARGUMENTS` returns for `node`, run without root in a directory of its own."""
+    from reclass_model.inventory import Inventory
+
     program = _find_salt_call()
+    Inventory(repository).node(node)  # what is wrong with the model is better told by us than through Salt
     with tempfile.TemporaryDirectory(prefix="ostack-k8s-salt-") as directory:
         _write_configuration(Path(directory), repository, node)
         call = [

@@ -7,11 +7,14 @@ keys and checksums made here stay, so that a running lab goes on.
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
 from kubernetes_formula.lab.place import Place
+from reclass_model import generate, pki
 from reclass_model.errors import OperatorError
 from reclass_model.repository import SETTINGS_FILE, Repository, write_atomically
 from reclass_model.secrets import Keyring
@@ -30,30 +33,44 @@ def derive(source: Repository, place: Place, progress: Callable[[str], None]) ->
     if source.is_dirty():
         progress(f"{source.root} has changes that are not committed; the lab is made from HEAD")
     commit = source.head()
-    fresh = not (place.model / ".git").exists()
-    if fresh:
-        place.model.mkdir(parents=True, exist_ok=True)
+    if not (place.model / ".git").exists():
+        return _found(source, commit, place, progress)
     derived = Repository(place.model)
-    if fresh:
-        derived.git("init", "--quiet", "--initial-branch=main")
-        derived.git("config", "ostack-k8s.identity", str(place.identity))
-        derived.git("config", "user.name", "ostack-k8s lab")
-        derived.git("config", "user.email", "lab@localhost")
-    if derived.reference(SOURCE) == commit:
-        return derived
-    derived.git("fetch", "--quiet", str(source.root), commit)
-    if fresh:
-        derived.git("reset", "--quiet", "--hard", commit)
-    else:
+    if derived.reference(SOURCE) != commit:
+        derived.git("fetch", "--quiet", str(source.root), commit)
         _merge(derived, commit)
-    derived = Repository(place.model)  # settings are cached, and may be others now
-    _own(derived, place, fresh, progress)
-    derived.git("add", "--all")
-    derived.git(
-        "commit", "--quiet", "--message", f"Lab of {commit[:12]}"
-    )  # concludes a merge, if there is one
-    derived.set_reference(SOURCE, commit)
+        _own(Repository(place.model), place, progress)  # anew: settings are cached, and may be others now
+        _conclude(derived, commit)
     return Repository(place.model)
+
+
+def _found(source: Repository, commit: str, place: Place, progress: Callable[[str], None]) -> Repository:
+    """The first derivation: whole and committed, or not there at all."""
+    place.root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".model.", dir=place.root) as directory:
+        draft = Repository(Path(directory) / "model")
+        draft.root.mkdir()
+        draft.git("init", "--quiet", "--initial-branch=main")
+        draft.git("config", "ostack-k8s.identity", str(place.identity))
+        draft.git("config", "user.name", "ostack-k8s lab")
+        draft.git("config", "user.email", "lab@localhost")
+        draft.git("fetch", "--quiet", str(source.root), commit)
+        draft.git("reset", "--quiet", "--hard", commit)
+        progress("new identities, passwords and keys for the lab")
+        generate.regenerate_secrets(draft, place.identity)
+        for file in draft.pki_dir.glob("*.yml"):
+            file.unlink()
+        _own(Repository(draft.root), place, progress)
+        _conclude(draft, commit)
+        os.replace(draft.root, place.model)
+    return Repository(place.model)
+
+
+def _conclude(derived: Repository, commit: str) -> None:
+    """Commit what was derived, and with it the merge if there is one."""
+    derived.git("add", "--all")
+    derived.git("commit", "--quiet", "--message", f"Lab of {commit[:12]}")
+    derived.set_reference(SOURCE, commit)
 
 
 def with_class(text: str, name: str) -> str:
@@ -73,6 +90,8 @@ def with_class(text: str, name: str) -> str:
 
 def _merge(derived: Repository, commit: str) -> None:
     """Merge the given repo's commit; what the lab made for itself stays as it is."""
+    if (derived.root / ".git" / "MERGE_HEAD").exists():  # an earlier merge was interrupted
+        derived.git("reset", "--quiet", "--hard")
     own = [
         derived.relative(path)
         for path in (derived.secrets_file, derived.pki_dir, derived.root / SETTINGS_FILE)
@@ -90,18 +109,12 @@ def _merge(derived: Repository, commit: str) -> None:
     derived.git("checkout", "--quiet", "HEAD", "--", *own)
 
 
-def _own(derived: Repository, place: Place, fresh: bool, progress: Callable[[str], None]) -> None:
-    from reclass_model import generate, pki
-
+def _own(derived: Repository, place: Place, progress: Callable[[str], None]) -> None:
+    """What makes it a lab's: the class of the lab on every machine, and certificates of its own CAs."""
     for name in derived.node_names():
         path = derived.node_file(name)
         write_atomically(path, with_class(path.read_text(), LAB_CLASS))
-    if fresh:
-        progress("new identities, passwords and keys for the lab")
-        generate.regenerate_secrets(derived, place.identity)
-        for file in derived.pki_dir.glob("*.yml"):
-            file.unlink()
-    pki.issue(Repository(derived.root), Keyring(place.identity / "operator.age"), progress=progress)
+    pki.issue(derived, Keyring(place.identity / "operator.age"), progress=progress)
 
 
 def identity_of(place: Place, machine: str) -> Path:

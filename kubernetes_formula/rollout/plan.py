@@ -126,10 +126,13 @@ def in_order(workloads: Mapping[str, Workload]) -> list[str]:
             (name for name in left if not any(after in left for after in workloads[name].after)), None
         )
         if free is None:
-            raise OperatorError(
-                f"workloads follow one another in a circle: {', '.join(left)}",
-                code="E620",
-                hint="mend `after` in their upgrade or job",
+            raise OperatorError.of(
+                Problem(
+                    "E620",
+                    f"workloads follow one another in a circle: {', '.join(left)}",
+                    path=f"kubernetes:control:workload:{left[0]}:upgrade:after",
+                    hint="mend `after` in their upgrade or job",
+                )
             )
         ordered.append(free)
         left.remove(free)
@@ -151,12 +154,13 @@ def _check_releases(
 ) -> None:
     problems = []
     for name in sorted(upgraded):
-        before, after = (deployed or desired).workloads[name].release, desired.workloads[name].release
+        wanted = desired.workloads[name]
+        before, after = (deployed or desired).workloads[name].release, wanted.release
         allowed = releases.get(str(after), {}).get("upgrade_from") or {}
         if before in allowed:
             continue
         order = [int(releases.get(str(each), {}).get("order", 0)) for each in (before, after)]
-        path = f"kubernetes:control:workload:{name}"
+        path = f"{wanted.service}:{wanted.role}:image:release"
         if order[1] < order[0]:
             hint = "`ostack-k8s rollback` goes back, until `finalize`"
             problems.append(

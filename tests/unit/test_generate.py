@@ -219,9 +219,13 @@ def test_a_master_joins_etcd(make: Maker) -> None:
         ("cmp03", ["compute"], None, "no role 'compute'"),
         ("cmp03", [], None, "needs a role"),
         ("cmp03", ["kube_compute"], "10.10.0.21", "10.10.0.21 is the address of ctl01.demo.local"),
-        ("cmp03", ["kube_compute"], "192.0.2.1", "not in the underlay network 10.10.0.0/24"),
-        ("cmp03", ["kube_compute"], "many", "not in the underlay network"),
+        ("cmp03", ["kube_compute"], "192.0.2.1", "no host of the underlay network 10.10.0.0/24"),
+        ("cmp03", ["kube_compute"], "10.10.0.255", "no host of the underlay network.*is 10.10.0.12"),
+        ("cmp03", ["kube_compute"], "many", "no host of the underlay network"),
         ("Bad_name", ["kube_compute"], None, "no host name"),
+        ("a..b", ["kube_compute"], None, "no host name"),
+        ("../cmp03", ["kube_compute"], None, "no host name"),
+        ("cfg02", ["config"], None, "cfg01.demo.local is the config machine"),
     ],
 )
 def test_bad_machines(make: Maker, name: str, roles: list[str], address: str | None, words: str) -> None:
@@ -229,6 +233,14 @@ def test_bad_machines(make: Maker, name: str, roles: list[str], address: str | N
     with pytest.raises(OperatorError, match=f"E009.*{words}"):
         nodes.add(repository, name, roles, address, quiet)
     assert not repository.is_dirty()
+
+
+def test_a_machine_that_can_have_no_certificate_leaves_nothing_behind(make: Maker) -> None:
+    repository = make()
+    with pytest.raises(OperatorError, match="E410.*shorter name"):
+        nodes.add(repository, "x" * 60, ["kube_compute"], None, lambda line: None)
+    assert not repository.is_dirty()
+    nodes.add(repository, "cmp03", ["kube_compute"], None, lambda line: None)
 
 
 def test_removing_nobody(make: Maker) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,8 +11,6 @@ from typing import Any
 import pytest
 import yaml
 
-import reclass_model
-from reclass_model.codes import CODES
 from reclass_model.errors import Problem
 from reclass_model.generate import Answers, create
 from reclass_model.repository import Repository
@@ -83,17 +80,6 @@ def test_the_same_problem_on_many_machines_is_told_once(repository: Repository) 
     init.write_text(init.read_text().replace("10.244.0.0/16", "10.254.0.0/17"))
     errors = [problem for problem in validate(repository).errors if problem.code == "E202"]
     assert len(errors) == 1
-
-
-def test_every_code_is_in_the_table() -> None:
-    package = Path(reclass_model.__file__).parent
-    used = {
-        code
-        for path in package.rglob("*.py")
-        if path.name not in ("codes.py", "configuration.py")
-        for code in re.findall(r'"([EW]\d{3})"', path.read_text())
-    }
-    assert used - {"E000"} == set(CODES)
 
 
 def test_validate_writes_nothing(repository: Repository) -> None:
