@@ -47,15 +47,8 @@ def diagnose(repository: Repository, node: str, said: str) -> Problem:
         return _merge(chain, node, found["parameter"], found["what"], found["other"])
     if found := _MALFORMED.search(said):
         place = _last(hit for hit in scalars(chain) if hit.text == found["text"])
-        return Problem(
-            "E108",
-            f"a reference is not closed or empty in {found['text']!r}",
-            node,
-            place.path if place else None,
-            place.file if place else None,
-            place.line if place else None,
-            "a reference is ${a:b}; a literal one is written \\${a:b}",
-        )
+        what = f"a reference is not closed or empty in {found['text']!r}"
+        return _at(place, "E108", what, node, "a reference is ${a:b}; a literal one is written \\${a:b}")
     return Problem(
         "E100",
         said.removeprefix(f"Error while rendering {node}: "),
@@ -95,6 +88,12 @@ def _last(found: Iterator[Scalar]) -> Scalar | None:
     return next(iter(deque(found, maxlen=1)), None)
 
 
+def _at(place: Scalar | None, code: str, message: str, node: str, hint: str) -> Problem:
+    if place is None:
+        return Problem(code, message, node, hint=hint)
+    return Problem(code, message, node, place.path, place.file, place.line, hint)
+
+
 def _loop(chain: Sequence[Source], node: str, paths: Sequence[str]) -> Problem:
     asked = [path.replace(".", ":") for path in paths]
     place = None
@@ -103,17 +102,8 @@ def _loop(chain: Sequence[Source], node: str, paths: Sequence[str]) -> Problem:
         place = _last(hit for hit in scalars(chain) if hit.path == start and text in hit.text)
         if place is not None:
             break
-    return Problem(
-        "E105",
-        f"references go in a circle: {' → '.join([*asked, asked[0]])}"
-        if asked
-        else "references go in a circle",
-        node,
-        place.path if place else None,
-        place.file if place else None,
-        place.line if place else None,
-        "give one of them a value",
-    )
+    circle = f": {' → '.join([*asked, asked[0]])}" if asked else ""
+    return _at(place, "E105", f"references go in a circle{circle}", node, "give one of them a value")
 
 
 def _missing_reference(
@@ -150,15 +140,8 @@ def _unknown_release(chain: Sequence[Source], node: str, release: str, place: Sc
             break
         written = _last(hit for hit in scalars(chain) if hit.path == inner[1]) or written
         inner = re.fullmatch(r"\$\{([^${}]+)\}", written.text) if written else None
-    return Problem(
-        "E301",
-        f"unknown OpenStack release {release!r}",
-        node,
-        written.path if written else None,
-        written.file if written else None,
-        written.line if written else None,
-        nearest(release, known) or f"known: {', '.join(known)}",
-    )
+    hint = nearest(release, known) or f"known: {', '.join(known)}"
+    return _at(written, "E301", f"unknown OpenStack release {release!r}", node, hint)
 
 
 def _reference_hint(chain: Sequence[Source], said: str, reference: str) -> str | None:
