@@ -60,7 +60,8 @@ class Builder:
 
     def save(self, image: PackageImage, file: IO[bytes]) -> None:
         """Write the image as `docker save` does."""
-        self._run("image", "save", local_reference(image), stdout=file)
+        what = f"saving {image} in {tempfile.gettempdir()}"
+        self._run("image", "save", local_reference(image), stdout=file, what=what)
 
     # -- making ---------------------------------------------------------------------------------------------
     def build(self, image: PackageImage) -> None:

@@ -13,7 +13,7 @@ GROUPS: dict[str, str] = {
     "E3": "Releases",
     "E4": "Secrets and certificates",
     "E5": "Images: definition and lock, builder (E51x), registry (E52x)",
-    "E6": "Manifests and rollouts: rendering (E60x), plan (E62x), steps (E63x), access (E64x), lease (E65x), state (E66x)",
+    "E6": "Manifests (E60x, E61x) and rollouts: plan (E62x), steps (E63x), access (E64x), lease (E65x), state (E66x)",
     "E7": "The bundle",
     "E8": "The lab",
     "W1": "Warnings",

@@ -74,7 +74,7 @@ class Inventory:
         try:
             return self._engine.nodeinfo(name).as_dict()  # type: ignore[no-any-return]
         except ValueError:  # the engine's list of files may be older than the files: once more with a new one
-            del self._engine
+            self.__dict__.pop("_engine", None)
             return self._engine.nodeinfo(name).as_dict()  # type: ignore[no-any-return]
 
     def nodes(self) -> Iterator[Node]:

@@ -152,6 +152,9 @@ class Repository:
             raise OperatorError("git is not installed", code="E005", hint="apt-get install git") from None
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
+            if "not a git repository" in said:
+                hint = "`git init`, `git add .` and `git commit` make one of it"
+                raise OperatorError(f"{self.root} is not a git repository", code="E005", hint=hint)
             raise OperatorError(f"git {' '.join(arguments)}: {said}", code="E005")
         return done.stdout
 

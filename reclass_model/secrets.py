@@ -12,6 +12,7 @@ import hmac
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -149,9 +150,10 @@ def identity_places(cluster_name: str, checkout: str | None = None) -> list[Path
 class Keyring:
     """One age identity, and what it can open."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises OperatorError E401 when `path` holds no identity."""
+    def __init__(self, path: Path, repository: Repository | None = None) -> None:
+        """Raises OperatorError E401 when `path` holds no identity. `repository`: where errors look for the line."""
         self.path = path
+        self._repository = repository
         self._identity = _read_identity(path)
         self._open = cache(self._decrypt)
 
@@ -163,7 +165,7 @@ class Keyring:
         )
         for path in places:
             if path.is_file():
-                return cls(path)
+                return cls(path, repository)
         raise OperatorError(
             f"no age identity for cluster {repository.settings.cluster_name!r}",
             code="E401",
@@ -182,14 +184,22 @@ class Keyring:
         return _replace(value, self._reveal_text)
 
     def _reveal_text(self, text: str) -> str:
-        shown = TOKEN.sub(lambda found: self._open(found[2]), text)
-        if "?{age:" in shown:
-            raise OperatorError(
-                "a secret is not a whole token: " + MASK,
-                code="E403",
-                hint="set it anew",
-            )
+        try:
+            shown = TOKEN.sub(lambda found: self._open(found[2]), text)
+            if "?{age:" in shown:
+                raise _corrupt("not a whole token")
+        except OperatorError as error:
+            raise self._placed(error.problems[0], text) from None
         return shown
+
+    def _placed(self, problem: Problem, text: str) -> OperatorError:
+        """The error with the line of the model that holds the secret's text."""
+        start = text[text.index("?{age:") :][:120]
+        for path, line, held in _token_lines(self._repository) if self._repository else ():
+            if start in held:
+                assert self._repository is not None
+                problem = replace(problem, file=self._repository.relative(path), line=line)
+        return OperatorError.of(problem)
 
     def _decrypt(self, ciphertext: str) -> str:
         import pyrage
@@ -324,6 +334,8 @@ def check(repository: Repository, keyring: Keyring | None) -> list[Problem]:
         try:
             if "?{age:" in TOKEN.sub("", text):
                 raise _corrupt("not a whole token")
+            if not all(_begins_as_age(found[2]) for found in TOKEN.finditer(text)):
+                raise _corrupt("not what age wrote")
             if keyring is not None:
                 keyring.reveal(text)
         except OperatorError as error:
@@ -331,6 +343,14 @@ def check(repository: Repository, keyring: Keyring | None) -> list[Problem]:
             where = repository.relative(path)
             problems.append(Problem(found.code, found.message, file=where, line=line, hint=found.hint))
     return problems
+
+
+def _begins_as_age(ciphertext: str) -> bool:
+    """What can be told without a key."""
+    try:
+        return base64.b64decode(ciphertext, validate=True).startswith(b"age-encryption.org/")
+    except ValueError:
+        return False
 
 
 def _token_lines(repository: Repository) -> Iterator[tuple[Path, int, str]]:

@@ -26,14 +26,12 @@ def plan(invocation: Invocation, before: str | None, after: str, detailed_exitco
     that this repository remembers.
     """
     from cli.output.plan import print_plan
-    from cli.workflows.revisions import deployed_revision, plan_revisions
+    from cli.workflows.revisions import deployed_revision, left_out, plan_revisions
 
     repository = invocation.repository
-    warnings = []
     if before is None:
         before = deployed_revision(repository)
-    if after == "HEAD" and repository.is_dirty():
-        warnings.append("the working tree has changes that are not committed; they are not in this plan")
+    warnings = left_out(repository, after)
     made = plan_revisions(repository, before, after)
     names = (repository.describe(before) if before else "nothing deployed", repository.describe(after))
     invocation.show({**made.data, "warnings": warnings}, lambda: print_plan(made, names, warnings))

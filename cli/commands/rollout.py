@@ -34,7 +34,7 @@ def deploy(invocation: Invocation, revision: str, dry_run: bool, digest: str | N
     """
     from cli.output.plan import print_plan
     from cli.workflows import deployment
-    from cli.workflows.revisions import deployed_revision, plan_revisions
+    from cli.workflows.revisions import deployed_revision, left_out, plan_revisions
     from reclass_model.errors import OperatorError
 
     repository = invocation.repository
@@ -51,7 +51,7 @@ def deploy(invocation: Invocation, revision: str, dry_run: bool, digest: str | N
             repository.describe(before) if before else "nothing deployed",
             repository.describe(plan.after),
         )
-        print_plan(plan, names, ())
+        print_plan(plan, names, left_out(repository, revision))
     if dry_run:
         invocation.show({"rollout": None, "steps": plan.steps, "plan": plan.data}, lambda: None)
         return

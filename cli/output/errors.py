@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -21,14 +22,20 @@ def explain(error: Exception) -> int:
     """Print `error` on stderr and return the exit code."""
     if isinstance(error, OperatorError):
         print_problems(error.problems, colour="red")
-    elif isinstance(error, OSError) and error.errno is not None:
-        place = f": {error.filename}" if error.filename else ""
-        click.secho(f"{error.strerror}{place}", fg="red", err=True)
+    elif isinstance(error, OSError):
+        click.secho(_of_the_system(error), fg="red", err=True)
         click.echo("      Nothing half-written was kept; mend it and run the same command again.", err=True)
     else:
         click.secho(f"This is a fault of ostack-k8s: {type(error).__name__}: {error}", fg="red", err=True)
         click.echo(f"      The trace is in {_write_trace(error)}; please report it.", err=True)
     return FAILED
+
+
+def _of_the_system(error: OSError) -> str:
+    """What the operating system refused, and where."""
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):  # a tree that could not be copied
+        return str(error.args[0][0][-1])
+    return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
 
 
 def place_of(file: str | None, line: int | None) -> str:

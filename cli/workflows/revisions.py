@@ -25,6 +25,13 @@ def plan_revisions(repository: Repository, before: str | None, after: str) -> Pl
         return plan_between(old_tree, new_tree, (old, new))
 
 
+def left_out(repository: Repository, after: str) -> list[str]:
+    """What a person may think is in a plan of this commit, and is not."""
+    if after == "HEAD" and repository.is_dirty():
+        return ["the working tree has changes that are not committed; they are not in this plan"]
+    return []
+
+
 def deployed_revision(repository: Repository) -> str | None:
     """The commit that the cluster says it runs; where none answers, the one remembered here; None: nothing."""
     from kubernetes_formula.rollout import Cluster, deployed, kubeconfig

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import yaml
 
 from reclass_model.errors import OperatorError, Problem
+from reclass_model.repository import SETTINGS_FILE
 from reclass_model.sources import Source, Sources, entries, line_of, nearest
 
 _PLAIN_INTEGER = re.compile(r"-?(0|[1-9][0-9]*|0x[0-9a-fA-F]+)")
@@ -21,6 +22,14 @@ def file_problems(sources: Sources) -> Iterator[Problem]:
     if not names:
         raise OperatorError(
             "the model has no machines", code="E002", file="nodes", hint="`ostack-k8s node add`"
+        )
+    if not repository.cluster_dir.is_dir():
+        name = repository.settings.cluster_name
+        yield Problem(
+            "E002",
+            f"the cloud is named {name!r}, but classes/cluster/{name} does not exist",
+            file=SETTINGS_FILE,
+            hint="`cluster_name` is the name of the directory in classes/cluster",
         )
     seen: dict[str, Source] = {}
     for name in names:

@@ -237,7 +237,7 @@ def test_bad_machines(make: Maker, name: str, roles: list[str], address: str | N
 
 def test_a_machine_that_can_have_no_certificate_leaves_nothing_behind(make: Maker) -> None:
     repository = make()
-    with pytest.raises(OperatorError, match="E410.*shorter name"):
+    with pytest.raises(OperatorError, match=r"E410.*shorter name"):
         nodes.add(repository, "x" * 60, ["kube_compute"], None, lambda line: None)
     assert not repository.is_dirty()
     nodes.add(repository, "cmp03", ["kube_compute"], None, lambda line: None)
