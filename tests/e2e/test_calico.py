@@ -212,6 +212,26 @@ def test_a_deny_policy_denies(fabric: Fabric, pods: dict[str, str]) -> None:
     within(10, lambda: reaches(pods))
 
 
+def test_openstacks_pods_accept_machines_and_each_other(fabric: Fabric, pods: dict[str, str]) -> None:
+    address = {}
+    kubectl("create", "namespace", "openstack")
+    for name, machine in (("one", "cmp01"), ("two", "cmp02")):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "openstack"}}
+        place = {"nodeName": f"{machine}.fabric.local", "terminationGracePeriodSeconds": 1}
+        spec = place | {"containers": [{"name": "pause", "image": PAUSE}]}
+        kubectl("apply", "-f", "-", stdin=json.dumps(pod | {"spec": spec}))
+        kubectl("-n", "openstack", "wait", "--for=condition=Ready", "--timeout=60s", f"pod/{name}")
+        address[name] = kubectl("-n", "openstack", "get", "pod", name, "-o", "jsonpath={.status.podIP}")
+    ask = f"ping -c 1 -W 1 {address['two']}"
+    within(10, lambda: "1 received" in inside("cmp01", address["one"], ask, check=False))
+    assert "1 received" in on("cmp01", ask), "a machine may"
+    assert "0 received" in inside("cmp01", pods["cmp01"], ask, check=False), (
+        "a pod of another namespace may not"
+    )
+    assert "default.openstack" in kubectl("get", "globalnetworkpolicies.crd.projectcalico.org", "-o", "name")
+    kubectl("delete", "namespace", "openstack")
+
+
 def test_the_switch_learns_each_machines_pods_from_that_machine(fabric: Fabric, pods: dict[str, str]) -> None:
     def learned() -> list[str]:
         return re.findall(

@@ -145,7 +145,9 @@ def test_the_network_of_pods_is_one_or_the_other(models: MODELS, caller: Callabl
         assert any(chunk["name"].endswith("cni.conflist.template") for chunk in chunks) is not calico
 
 
-def test_nothing_is_detected_and_nothing_is_tunnelled(models: MODELS, caller: Callable[..., Any]) -> None:
+def test_nothing_is_detected_nothing_is_tunnelled_and_openstack_is_closed(
+    models: MODELS, caller: Callable[..., Any]
+) -> None:
     model = models("article")
     (environment,) = (
         chunk["context"]["environment"]
@@ -160,6 +162,17 @@ def test_nothing_is_detected_and_nothing_is_tunnelled(models: MODELS, caller: Ca
         )
         if chunk["__id__"] == "settings of Calico"
     )
+    (policy,) = (
+        chunk["objects"][0]
+        for chunk in low(
+            caller(model, node_of(model, "kmst01")), "state.show_low_sls", "calico.cluster.policy"
+        )
+        if chunk["__id__"] == "policy of the model"
+    )
+    assert [rule["source"] for rule in policy["spec"]["ingress"]] == [
+        {"namespaceSelector": "kubernetes.io/metadata.name in { 'openstack', 'openstack-node' }"},
+        {"nets": ["10.10.0.0/24"]},
+    ]
     pool = next(item["spec"] for item in settings if item["kind"] == "IPPool")
     assert (pool["ipipMode"], pool["vxlanMode"], pool["cidr"]) == ("Never", "Never", "10.244.0.0/16")
 

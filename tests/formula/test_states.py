@@ -183,11 +183,15 @@ def test_objects_that_need_what_an_earlier_state_brings(said: str) -> None:
 def test_only_the_objects_of_the_model_stay() -> None:
     answers = {"get peers": (0, "old kept", ""), "delete": (0, "deleted", "")}
     state, asked = objects(True, answers)
-    assert state.only("x", "peers", ["kept"])["result"] is None and "delete" not in " ".join(asked)
+    assert state.only("x", "peers", ["kept"], "ours=true")["result"] is None and "delete" not in " ".join(
+        asked
+    )
     state, asked = objects(False, answers)
-    assert state.only("x", "peers", ["kept"])["changes"] == {"peers": {"old": ["old"], "new": None}}
+    assert state.only("x", "peers", ["kept"], "ours=true")["changes"] == {
+        "peers": {"old": ["old"], "new": None}
+    }
     assert asked[-1] == "delete peers old"
-    assert not objects(False, answers)[0].only("x", "peers", ["kept", "old"])["changes"]
+    assert not objects(False, answers)[0].only("x", "peers", ["kept", "old"], "ours=true")["changes"]
     unknown = {"get peers": (1, "", "error: the server doesn't have a resource type")}
-    assert objects(True, unknown)[0].only("x", "peers", [])["result"] is True
-    assert objects(False, unknown)[0].only("x", "peers", [])["result"] is False
+    assert objects(True, unknown)[0].only("x", "peers", [], "ours=true")["result"] is True
+    assert objects(False, unknown)[0].only("x", "peers", [], "ours=true")["result"] is False

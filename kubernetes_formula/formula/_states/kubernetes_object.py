@@ -39,12 +39,13 @@ def present(name, objects=(), file=None, kubeconfig=KUBECONFIG):
     return {**ret, "comment": done["stdout"]}
 
 
-def only(name, kind, keep, kubeconfig=KUBECONFIG):
-    """Have no objects of `kind` (cluster-wide ones) but those in `keep`: what the model no longer has goes."""
+def only(name, kind, keep, selector, kubeconfig=KUBECONFIG):
+    """Of the objects of `kind` (cluster-wide ones) with the label `selector`, have only `keep`: the others go."""
     ret = {"name": name, "result": True, "changes": {}, "comment": "there are no others"}
     if __opts__["test"] and not _answers(kubeconfig):
         return ret
-    listed = __salt__["kubectl.run"](kubeconfig, "get", kind, "-o", "jsonpath={.items[*].metadata.name}")
+    output = "jsonpath={.items[*].metadata.name}"
+    listed = __salt__["kubectl.run"](kubeconfig, "get", kind, "-l", selector, "-o", output)
     if listed["retcode"] != 0:
         unknown = __opts__["test"] and "doesn't have a resource type" in listed["stderr"]
         return ret if unknown else {**ret, "result": False, "comment": listed["stderr"]}

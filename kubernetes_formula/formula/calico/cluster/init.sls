@@ -5,4 +5,5 @@ include:
   - calico.cluster.access
   - calico.cluster.settings
   - calico.cluster.peers
+  - calico.cluster.policy
   - calico.cluster.controllers

@@ -42,7 +42,7 @@ peers of the machines:
 {%- for name, spec in peers | dictsort %}
       - apiVersion: crd.projectcalico.org/v1
         kind: BGPPeer
-        metadata: {name: {{ name }}}
+        metadata: {name: {{ name }}, labels: {app.kubernetes.io/managed-by: ostack-k8s}}
         spec: {{ spec | json }}
 {%- endfor %}
 
@@ -50,5 +50,6 @@ no other peers:
   kubernetes_object.only:
     - kind: bgppeers.crd.projectcalico.org
     - keep: {{ peers | sort | json }}
+    - selector: app.kubernetes.io/managed-by=ostack-k8s
     - require:
       - kubernetes_object: peers of the machines
