@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from reclass_model.inventory import Inventory
 from reclass_model.provenance import Setting, locate, origin
+from reclass_model.schemas import contracts, select
 from reclass_model.secrets import mask, stable
 from reclass_model.sources import Sources
-from reclass_model.validation.schemas import contracts, select
 
 Kind = Literal["add", "change", "remove"]
 _ABSENT: Any = object()

@@ -14,9 +14,9 @@ from reclass_model.errors import Problem
 from reclass_model.inventory import Node
 from reclass_model.provenance import locate, origin
 from reclass_model.repository import Repository
+from reclass_model.schemas import Schema, schemas, select
 from reclass_model.secrets import is_secret, mask
 from reclass_model.sources import Sources, nearest
-from reclass_model.validation.schemas import Schema, schemas, select
 
 Finding = tuple[str, tuple[str, ...], str, str | None]  #: code, path below the schema's place, message, hint
 _SHOWN = 60  #: characters of a wrong value in a message

@@ -16,7 +16,7 @@ from typing import Any
 from reclass_model.errors import OperatorError
 from reclass_model.repository import Repository
 
-SCHEMA_DIR = Path(__file__).parent.parent / "schema"
+SCHEMA_DIR = Path(__file__).parent / "schema"
 
 
 @dataclass(frozen=True, eq=False)
