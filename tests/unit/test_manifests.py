@@ -180,10 +180,10 @@ def test_a_hundred_workloads_take_less_than_a_second(pillar: Any) -> None:
     one = pillar["control"]["workload"][API]
     for number in range(100):
         pillar["control"]["workload"][f"api-{number}"] = copy.deepcopy({**one, "endpoint": {}})
-    start = time.perf_counter()
+    start = time.process_time()
     overlay = overlay_of(pillar)
     assert len(overlay.workloads) == 102
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize(
