@@ -32,8 +32,10 @@ def connect(repository: Repository, keyring: Keyring) -> Cluster:
 def deploy(repository: Repository, keyring: Keyring, plan: Plan, progress: Progress) -> Report:
     """Run the rollout of `plan.after`; its report. OperatorError when a step fails: run it again and it goes on.
 
-    OperatorError E046 when machines that it needs are not applied yet; then nothing is begun.
+    OperatorError E506 when the commit has no lock of its images, E046 when machines that it needs are not applied
+    yet; then nothing is begun.
     """
+    from cli.workflows.images import require_locked
     from cli.workflows.machines import require_applied
     from cli.workflows.overlay import overlay_of
     from kubernetes_formula import rollout
@@ -42,6 +44,7 @@ def deploy(repository: Repository, keyring: Keyring, plan: Plan, progress: Progr
     cluster = connect(repository, keyring)
     with repository.at(plan.after) as tree:
         inventory = Inventory(tree)
+        require_locked(inventory)
         overlay = overlay_of(inventory, keyring)
         require_applied(cluster, inventory, overlay)
         record = _reported(

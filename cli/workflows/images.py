@@ -62,6 +62,14 @@ def build_images(
     return build(chosen, registry, builder_of(parameters), push=push, progress=progress)
 
 
+@placed
+def require_locked(inventory: Inventory) -> None:
+    """Refuse images that nobody can have built, since their package versions are not pinned: OperatorError E506."""
+    from openstack_images.lock import require_locked as check
+
+    check(images_of(inventory).values())
+
+
 def choose(images: Mapping[str, BakedImage], names: Collection[str]) -> dict[str, BakedImage]:
     """The images of these names ("service-role" or "service:role"), all without a name; OperatorError E042."""
     known = {name: role for role, image in images.items() for name in (role, image.name)}
