@@ -14,7 +14,7 @@ from kubernetes_formula.manifests import Object, Overlay, key
 from kubernetes_formula.manifests.overlay import MANAGED_BY
 from kubernetes_formula.rollout.changes import GENERATION_KINDS
 from kubernetes_formula.rollout.cluster import Cluster, Refused
-from kubernetes_formula.rollout.health import failed, health, succeeded, troubles
+from kubernetes_formula.rollout.health import failed, health, stuck, succeeded, troubles
 from kubernetes_formula.rollout.lease import Lease
 from kubernetes_formula.rollout.plan import Step
 from kubernetes_formula.rollout.record import DONE, FAILED, RUNNING, Records, RolloutRecord, StepResult, close
@@ -188,10 +188,14 @@ class Executor:
         kind, namespace, name = key(item).split("/")
         watch = self._watch(name, namespace, self._timing.healthy)
         while True:
-            found = health(self._cluster.get(kind, namespace, name))
+            live = self._cluster.get(kind, namespace, name)
+            found = health(live)
             if found.ok:
                 return
             pods = self._pods(namespace, item["metadata"]["labels"]["app"])
+            for pod in stuck(live, pods):
+                self._progress(f"{name}: {pod} cannot start and is replaced")
+                self._cluster.delete("Pod", namespace, pod)
             watch.look(found.message, pods)
 
     def _watch(self, name: str, namespace: str, seconds: float) -> _Watch:

@@ -67,13 +67,32 @@ def health(live: Object | None) -> Health:
         wanted = live["spec"].get("replicas", 1)
         new, total = status.get("updatedReplicas", 0), status.get("replicas", 0)
         ready = status.get("availableReplicas", 0)
-    if live["spec"].get("updateStrategy", {}).get("type") == "OnDelete":
+    if _on_delete(live):
         new = wanted  # a person deletes the pods, when it suits
     if status.get("observedGeneration", 0) < live["metadata"].get("generation", 0):
         return Health(False, "its controller has not seen the change yet")
     done = new == ready == total == wanted
     old = f", {total - new} old" if total > new else ""
     return Health(done, f"{ready} of {wanted} ready, {new} new{old}")
+
+
+def stuck(live: Object | None, pods: Iterable[Object]) -> Iterator[str]:
+    """Names of a StatefulSet's pods that cannot start and that it will not replace by itself.
+
+    It waits for a pod of the former template to become ready before it goes on with the new one, also where that
+    can never be (an image that does not exist): https://kubernetes.io/docs, StatefulSets, forced rollback.
+    """
+    if live is None or live["kind"] != "StatefulSet" or _on_delete(live):
+        return
+    revision = live.get("status", {}).get("updateRevision")
+    for pod in pods:
+        former = pod["metadata"].get("labels", {}).get("controller-revision-hash") != revision
+        if revision and former and any(trouble.hopeless for trouble in troubles([pod])):
+            yield str(pod["metadata"]["name"])
+
+
+def _on_delete(live: Object) -> bool:
+    return bool(live["spec"].get("updateStrategy", {}).get("type") == "OnDelete")
 
 
 def succeeded(job: Object) -> bool:

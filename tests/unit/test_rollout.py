@@ -15,7 +15,7 @@ import yaml
 
 from kubernetes_formula.manifests import Image, Overlay, render
 from kubernetes_formula.rollout import object_changes, plan, released, restarts
-from kubernetes_formula.rollout.health import health, troubles
+from kubernetes_formula.rollout.health import health, stuck, troubles
 from kubernetes_formula.rollout.plan import finalization, in_order, return_to
 from kubernetes_formula.rollout.probes import Probes, combined
 from kubernetes_formula.rollout.record import DONE, RUNNING, StepResult, begin, close, overlay_digest
@@ -254,6 +254,23 @@ def test_health_counts_new_and_ready_pods() -> None:
     live["metadata"] = {"generation": 3}
     assert not health(live).ok
     assert not health(None).ok
+
+
+def test_a_statefulset_that_waits_for_what_can_never_start_is_helped() -> None:
+    """Kubernetes goes on with the new template only after the pod of the former one is ready."""
+
+    def pod(revision: str, reason: str) -> dict[str, Any]:
+        waiting = {"name": "c", "state": {"waiting": {"reason": reason}}}
+        labels = {"controller-revision-hash": revision}
+        return {"metadata": {"name": "db-0", "labels": labels}, "status": {"containerStatuses": [waiting]}}
+
+    live: dict[str, Any] = {"kind": "StatefulSet", "spec": {}, "status": {"updateRevision": "new"}}
+    assert list(stuck(live, [pod("old", "ErrImagePull")])) == ["db-0"]
+    assert not list(stuck(live, [pod("new", "ErrImagePull")]))
+    assert not list(stuck(live, [pod("old", "ContainerCreating")]))
+    assert not list(stuck({**live, "kind": "Deployment"}, [pod("old", "ErrImagePull")]))
+    by_hand = {**live, "spec": {"updateStrategy": {"type": "OnDelete"}}}
+    assert not list(stuck(by_hand, [pod("old", "ErrImagePull")]))
 
 
 def test_troubles_name_pod_and_reason() -> None:
