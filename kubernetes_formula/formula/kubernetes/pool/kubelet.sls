@@ -4,6 +4,7 @@
 {%- from "systemd/macros.jinja" import daemon with context %}
 include:
   - kubernetes.authority
+  - kubernetes.gateway
 
 {%- set kubelet = kubernetes.pool.kubelet %}
 {%- set config = salt["slsutil.merge"]({

@@ -4,6 +4,7 @@
 {%- from "systemd/macros.jinja" import daemon with context %}
 include:
   - kubernetes.authority
+  - kubernetes.gateway
 
 {{ binary("kube-proxy") }}
 {{ certificate("kube-proxy", "/etc/kubernetes/pki") }}
