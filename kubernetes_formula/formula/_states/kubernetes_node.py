@@ -75,6 +75,23 @@ def noted(name, annotations, timeout=60, kubeconfig="/var/lib/kubelet/kubeconfig
     return {**ret, "changes": changes}
 
 
+def only(name, keep, kubeconfig="/etc/kubernetes/admin.kubeconfig"):
+    """Have no Node but those in `keep`: a machine that left the model is drained if it still answers, and deleted."""
+    ret = {"name": name, "result": True, "changes": {}, "comment": "all nodes are machines of the model"}
+    if not keep:  # a model without machines for pods is more likely a mistake
+        return {**ret, "comment": "the model lists no machines"}
+    listed = __salt__["kubectl.run"](kubeconfig, "get", "nodes", "-o", "name")
+    nodes = [line.removeprefix("node/") for line in listed["stdout"].split()] if listed["retcode"] == 0 else []
+    if not (gone := sorted(set(nodes) - set(keep))):
+        return ret
+    changes = {node: "removed" for node in gone}
+    if __opts__["test"]:
+        return {**ret, "result": None, "changes": changes, "comment": "would be removed"}
+    for node in gone:
+        __salt__["kubernetes_node.remove"](node)
+    return {**ret, "changes": changes, "comment": "removed"}
+
+
 def _difference(node, labels, taints, annotations):
     have = node["metadata"].get("labels", {})
     change = {key: value for key, value in labels.items() if have.get(key) != value}
