@@ -40,6 +40,7 @@ class Role:
     name: str
     prefix: str
     first: int
+    several: bool  #: belongs to clouds of several machines only
     member: tuple[str, ...]  #: pillar paths of the member lists they join
     cluster: tuple[str, ...]  #: classes of the cluster that they alone include
 
@@ -56,7 +57,14 @@ def _role_data() -> dict[str, Any]:
 def roles() -> dict[str, Role]:
     """Every role, by name, in the order of template/roles.yml."""
     return {
-        name: Role(name, role["prefix"], role["first"], tuple(role["member"]), tuple(role.get("cluster", ())))
+        name: Role(
+            name,
+            role["prefix"],
+            role["first"],
+            role.get("several", False),
+            tuple(role["member"]),
+            tuple(role.get("cluster", ())),
+        )
         for name, role in _role_data()["role"].items()
     }
 
