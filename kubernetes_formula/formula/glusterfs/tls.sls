@@ -2,9 +2,9 @@
 {%- from "glusterfs/map.jinja" import glusterfs with context %}
 {%- from "pki/macros.jinja" import private, public with context %}
 {%- if glusterfs.tls %}
-{{ public("/etc/ssl/glusterfs.ca", "pki:authority:glusterfs:certificate") }}
-{{ public("/etc/ssl/glusterfs.pem", "pki:certificate:glusterfs:certificate") }}
-{{ private("/etc/ssl/glusterfs.key", "pki:certificate:glusterfs:private_key") }}
+{{ public(glusterfs.certificates ~ "/glusterfs.ca", "pki:authority:glusterfs:certificate") }}
+{{ public(glusterfs.certificates ~ "/glusterfs.pem", "pki:certificate:glusterfs:certificate") }}
+{{ private(glusterfs.certificates ~ "/glusterfs.key", "pki:certificate:glusterfs:private_key") }}
 /var/lib/glusterd/secure-access:
   file.managed:
     - contents: ''

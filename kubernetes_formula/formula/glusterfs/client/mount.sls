@@ -2,7 +2,6 @@
 # The servers' addresses are environment: another list restarts no mount, pods would lose theirs.
 {%- from "glusterfs/map.jinja" import glusterfs, leader, servers with context %}
 {%- from "systemd/macros.jinja" import daemon with context %}
-{%- if glusterfs.client.volume %}
 include:
   - glusterfs.client.install
   - glusterfs.tls
@@ -70,4 +69,3 @@ include:
 {%- endfor %}
 {%- endif %}
 {%- endfor %}
-{%- endif %}

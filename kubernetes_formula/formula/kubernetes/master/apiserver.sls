@@ -41,7 +41,7 @@ include:
   "advertise-address": common.master[grains.id].address,
   "allow-privileged": true,
   "audit-log-maxage": 30,
-  "audit-log-maxbackup": 5,
+  "audit-log-maxbackup": 10,
   "audit-log-maxsize": 100,
   "audit-log-path": "/var/log/kubernetes/audit.log",
   "audit-policy-file": "/etc/kubernetes/audit.yaml",
@@ -49,7 +49,7 @@ include:
   "authorization-mode": "Node,RBAC",
   "bind-address": "0.0.0.0",
   "client-ca-file": pki ~ "ca.crt",
-  "enable-admission-plugins": "NodeRestriction",
+  "enable-admission-plugins": "NodeRestriction,DenyServiceExternalIPs",
   "enable-bootstrap-token-auth": true,
   "encryption-provider-config": "/etc/kubernetes/encryption.yaml",
   "etcd-cafile": pki ~ "etcd-ca.crt",
@@ -75,6 +75,7 @@ include:
   "service-cluster-ip-range": common.service_network,
   "shutdown-watch-termination-grace-period": "2s",
   "tls-cert-file": pki ~ "apiserver.crt",
+  "tls-min-version": "VersionTLS13",
   "tls-private-key-file": pki ~ "apiserver.key",
 } %}
 {%- do flags.update(kubernetes.master.apiserver.flags) %}

@@ -30,6 +30,7 @@ include:
 /etc/kubernetes/kubelet.yaml:
   file.serialize:
     - serializer: yaml
+    - mode: '0600'
     - dataset: {{ config | json }}
 
 {{ daemon("kubelet", {

@@ -13,6 +13,7 @@ include:
 /etc/kubernetes/kube-proxy.yaml:
   file.serialize:
     - serializer: yaml
+    - mode: '0600'
     - dataset: {{ salt["slsutil.merge"]({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
