@@ -100,7 +100,10 @@ def join(file: str, members: MutableMapping[str, Any], machine: Machine) -> None
     """Enter a machine into the member lists of one file (`members`: its `parameters`)."""
     entries: dict[str, Callable[[], dict[str, Any]]] = {
         "address": lambda: {"address": machine.address},
-        "roles": lambda: {"role": {role.removeprefix("kube_"): {} for role in machine.roles}},
+        "roles": lambda: {
+            "rack": machine.rack,
+            "role": {role.removeprefix("kube_"): {} for role in machine.roles},
+        },
     }
     joined = {path for role in machine.roles for path in roles()[role].member}
     for path, settings in _role_data()["list"].items():

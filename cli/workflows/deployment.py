@@ -30,7 +30,11 @@ def connect(repository: Repository, keyring: Keyring) -> Cluster:
 
 
 def deploy(repository: Repository, keyring: Keyring, plan: Plan, progress: Progress) -> Report:
-    """Run the rollout of `plan.after`; its report. OperatorError when a step fails: run it again and it goes on."""
+    """Run the rollout of `plan.after`; its report. OperatorError when a step fails: run it again and it goes on.
+
+    OperatorError E046 when machines that it needs are not applied yet; then nothing is begun.
+    """
+    from cli.workflows.machines import require_applied
     from cli.workflows.overlay import overlay_of
     from kubernetes_formula import rollout
     from reclass_model.inventory import Inventory, get
@@ -38,12 +42,14 @@ def deploy(repository: Repository, keyring: Keyring, plan: Plan, progress: Progr
     cluster = connect(repository, keyring)
     with repository.at(plan.after) as tree:
         inventory = Inventory(tree)
+        overlay = overlay_of(inventory, keyring)
+        require_applied(cluster, inventory, overlay)
         record = _reported(
             cluster,
             plan,
             lambda: rollout.deploy(
                 cluster,
-                overlay_of(inventory, keyring),
+                overlay,
                 revision=plan.after,
                 host=master_address(inventory),
                 progress=progress,

@@ -7,6 +7,7 @@ a build that was interrupted go on where it was.
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import re
 import shutil
@@ -72,7 +73,11 @@ class Source:
             "compiler": self.compiler,
             "recipe": vars(recipe),
             "artifact": [wanted.name, wanted.version, wanted.image],
-            "module": {path.name: path.read_text(encoding="utf-8") for path in sorted(module.iterdir())},
+            "module": {
+                str(path.relative_to(module)): path.read_text(encoding="utf-8")
+                for path in sorted(module.rglob("*"))
+                if path.is_file()
+            },
             "library": None if recipe.cgo is None else _library_version(wanted.name, recipe.cgo),
         }
 
@@ -82,9 +87,12 @@ class Source:
         members = {}
         for name, package in recipe.members.items():
             path = work / Path(name).name
-            self._compile(recipe, wanted, package, path, progress)
+            if recipe.form == "file":
+                self._copy(recipe, wanted, package, path)
+            else:
+                self._compile(recipe, wanted, package, path, progress)
             members[name.format(version=wanted.version)] = path
-        if recipe.form == "binary":
+        if recipe.form in ("binary", "file"):
             return path
         target = work / "artifact"
         if recipe.form == "archive":
@@ -133,6 +141,17 @@ class Source:
         command += ["-ldflags", flags, "-o", str(target), package]
         environment = self._environment | {"CGO_ENABLED": "0" if recipe.cgo is None else "1"}
         _run_go(command, self._module(recipe, wanted), environment, target.name, progress)
+
+    def _copy(self, recipe: Recipe, wanted: Wanted, member: str, target: Path) -> None:
+        """Put the file `<module>//<path>` of a module's sources, which go.sum pins, at `target`."""
+        name, _, path = member.partition("//")
+        command = ["go", "mod", "download", "-json", name]
+        done = subprocess.run(
+            command, cwd=self._module(recipe, wanted), env=self._environment, capture_output=True, text=True
+        )
+        if done.returncode != 0:
+            raise OperatorError(f"go could not download {name}:\n{done.stderr.rstrip()}", code="E704")
+        shutil.copyfile(Path(json.loads(done.stdout)["Dir"], path), target)
 
 
 def _run_go(

@@ -21,6 +21,7 @@ FIELD_MANAGER = "ostack-k8s"
 #: Kind → path of its API group, plural, whether it lives in a namespace.
 _RESOURCES: Mapping[str, tuple[str, str, bool]] = {
     "Namespace": ("/api/v1", "namespaces", False),
+    "Node": ("/api/v1", "nodes", False),
     "PersistentVolume": ("/api/v1", "persistentvolumes", False),
     "PersistentVolumeClaim": ("/api/v1", "persistentvolumeclaims", True),
     "Secret": ("/api/v1", "secrets", True),

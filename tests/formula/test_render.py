@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -9,14 +11,24 @@ import pytest
 import yaml
 
 from kubernetes_formula.salt_loader import FORMULA
+from reclass_model import pki
 from reclass_model.repository import Repository
+from reclass_model.secrets import Keyring
 
 MODELS = Callable[[str], Repository]
 CASES = [
     ("article", "cfg01", {"linux", "salt.master", "docker.registry", "kubernetes.client", "config"}),
-    ("article", "kmst01", {"linux", "etcd.server", "kubernetes.master", "kubernetes.master.access"}),
-    ("article", "ctl01", {"linux", "containerd", "kubernetes.pool", "glusterfs.server.pool", "glusterfs.client.mount"}),
-    ("article", "cmp01", {"linux", "containerd", "kubernetes.pool"}),
+    (
+        "article",
+        "kmst01",
+        {"linux", "etcd.server", "kubernetes.master", "kubernetes.master.access", "calico.cluster"},
+    ),
+    (
+        "article",
+        "ctl01",
+        {"linux", "kubernetes.pool", "calico.node", "glusterfs.server.pool", "glusterfs.client.mount"},
+    ),
+    ("article", "cmp01", {"linux", "containerd", "kubernetes.pool", "calico.node"}),
     ("ha", "kmst03", {"linux", "etcd.server", "kubernetes.master"}),
     ("aio", "aio01", {"linux", "config", "etcd.server", "kubernetes.master", "kubernetes.pool", "applied"}),
     ("lab", "aio01", {"linux", "config", "etcd.server", "kubernetes.master", "kubernetes.pool", "applied"}),
@@ -41,15 +53,16 @@ def test_role_renders(
     chunks = low(caller(model, node_of(model, short)))
     seen = {name for chunk in chunks for name in (chunk["__sls__"], *chunk.get("__sls_included_from__", []))}
     assert states <= seen
-    assert chunks[-1]["name"] == "/etc/ostack-k8s/applied", "the record of success comes last"
+    records = [chunk for chunk in chunks if chunk["__sls__"] == "applied"]
+    assert chunks[-len(records) :] == records, "the record of success comes last"
+    assert "/etc/ostack-k8s/applied" in {chunk["name"] for chunk in records}
 
 
 def test_no_state_file_is_forgotten(models: MODELS, caller: Callable[..., Any]) -> None:
-    seen: set[str] = set()
-    for topology, short in (("aio", "aio01"), ("article", "ctl01")):
-        model = models(topology)
-        chunks = low(caller(model, node_of(model, short)))
-        seen |= {name for chunk in chunks for name in (chunk["__sls__"], *chunk.get("__sls_included_from__", []))}
+    chunks = []
+    for topology, short in (("aio", "aio01"), ("article", "kmst01"), ("article", "ctl01")):
+        chunks += low(caller(models(topology), node_of(models(topology), short)))
+    seen = {name for chunk in chunks for name in (chunk["__sls__"], *chunk.get("__sls_included_from__", []))}
     files = {
         ".".join(file.relative_to(FORMULA).with_suffix("").parts).removesuffix(".init")
         for file in FORMULA.rglob("*.sls")
@@ -63,8 +76,8 @@ def test_no_state_file_is_forgotten(models: MODELS, caller: Callable[..., Any]) 
     sorted(".".join(file.relative_to(FORMULA).with_suffix("").parts) for file in FORMULA.rglob("clean.sls")),
 )
 def test_clean_renders(state: str, models: MODELS, caller: Callable[..., Any]) -> None:
-    model = models("aio")
-    salt = caller(model, node_of(model, "aio01"))
+    model = models("article")
+    salt = caller(model, node_of(model, "kmst01"))
     assert "file" in {chunk["state"] for chunk in low(salt, "state.show_low_sls", state)}
 
 
@@ -82,6 +95,8 @@ def test_every_application_can_be_cleaned() -> None:
         "config",
         "salt/master",
         "salt/minion",
+        "calico/node",
+        "calico/cluster",
     ):
         assert (FORMULA / state / "clean.sls").exists()
 
@@ -128,3 +143,81 @@ def test_production_gets_nothing_of_the_lab(models: MODELS, caller: Callable[...
     assert kubelet("aio")["cgroupDriver"] == "systemd"
     assert kubelet("lab")["cgroupDriver"] == "cgroupfs"
     assert not {"failCgroupV1", "failSwapOn", "oomScoreAdj"} & set(kubelet("aio"))
+
+
+def test_the_network_of_pods_is_one_or_the_other(models: MODELS, caller: Callable[..., Any]) -> None:
+    for topology, short, calico in (("article", "ctl01", True), ("aio", "aio01", False)):
+        model = models(topology)
+        chunks = low(caller(model, node_of(model, short)))
+        assert any(chunk["__sls__"].startswith("calico.") for chunk in chunks) is calico
+        assert any(chunk["name"].endswith("cni.conflist.template") for chunk in chunks) is not calico
+
+
+def test_nothing_is_detected_and_nothing_is_tunnelled(models: MODELS, caller: Callable[..., Any]) -> None:
+    model = models("article")
+    (environment,) = (
+        chunk["context"]["environment"]
+        for chunk in low(caller(model, node_of(model, "cmp01")), "state.show_low_sls", "calico.node.config")
+        if chunk["name"] == "/etc/calico/node.env"
+    )
+    assert environment["IP"] == "10.10.0.31/24" and environment["IP6"] == "none"
+    (settings,) = (
+        chunk["objects"]
+        for chunk in low(
+            caller(model, node_of(model, "kmst01")), "state.show_low_sls", "calico.cluster.settings"
+        )
+        if chunk["__id__"] == "settings of Calico"
+    )
+    pool = next(item["spec"] for item in settings if item["kind"] == "IPPool")
+    assert (pool["ipipMode"], pool["vxlanMode"], pool["cidr"]) == ("Never", "Never", "10.244.0.0/16")
+
+
+def test_switches_and_reflectors(
+    models: MODELS, caller: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = tmp_path_factory.mktemp("fabric")
+    shutil.copytree(models("article").root, place / "model")
+    shutil.copytree(models("article").root.parent / "identity", place / "identity")
+    model = Repository(place / "model")
+    underlay = model.cluster_dir / "underlay" / "init.yml"
+    content = yaml.safe_load(underlay.read_text())
+    content["parameters"] = {
+        "pki": {"secret": {"bgp-r1": {"format": "password", "shared": True, "value": None}}},
+        "calico": {
+            "bgp": {
+                "peer": {
+                    "r1": {
+                        "address": "10.10.0.1",
+                        "as_number": 65001,
+                        "rack": "r1",
+                        "password": "${pki:secret:bgp-r1:value}",
+                    },
+                    "gone": None,
+                },
+                "reflector": {node_of(model, "cmp01"): {}},
+            }
+        },
+    }
+    underlay.write_text(yaml.safe_dump(content))
+    pki.issue(model, Keyring(place / "identity" / "operator.age"), progress=lambda line: None)
+    chunks = low(caller(model, node_of(model, "kmst01")))
+
+    (found,) = (chunk["objects"] for chunk in chunks if chunk["__id__"] == "peers of the machines")
+    peers = {item["metadata"]["name"]: item["spec"] for item in found if item["kind"] == "BGPPeer"}
+    assert peers["switch-r1"] == {
+        "peerIP": "10.10.0.1",
+        "asNumber": 65001,
+        "filters": ["own-routes"],
+        "nodeSelector": "ostack-k8s.io/rack == 'r1'",
+        "password": {"secretKeyRef": {"name": "bgp-passwords", "key": "r1"}},
+    }
+    assert set(peers) == {"switch-r1", "reflector"}
+    assert len(base64.b64decode(found[0]["data"]["r1"])) >= 16
+    (settings,) = (chunk["objects"] for chunk in chunks if chunk["__id__"] == "settings of Calico")
+    assert settings[-1]["spec"]["nodeToNodeMeshEnabled"] is False
+    marks = {chunk["name"]: chunk for chunk in chunks if chunk["state"] == "kubernetes_node"}
+    reflector, other = marks[node_of(model, "cmp01")], marks[node_of(model, "cmp02")]
+    assert reflector["labels"]["ostack-k8s.io/route-reflector"] == "true"
+    assert reflector["annotations"] == {"projectcalico.org/RouteReflectorClusterID": "244.0.0.1"}
+    assert other["annotations"] == {"projectcalico.org/RouteReflectorClusterID": None}
+    assert other["labels"]["ostack-k8s.io/rack"] == "r1"

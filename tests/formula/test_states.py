@@ -125,12 +125,69 @@ NODE = {
 def test_node_labels_and_taints() -> None:
     state = load("_states/kubernetes_node.py", False, {})
     patch, changes = state._difference(
-        NODE, {"ostack-k8s.io/role-new": "true"}, {"ostack-k8s.io/drained": {"effect": "NoSchedule"}}
+        NODE,
+        {"ostack-k8s.io/role-new": "true"},
+        {"ostack-k8s.io/drained": {"effect": "NoSchedule"}},
+        {"x/y": "z"},
     )
+    assert patch["metadata"]["annotations"] == {"x/y": "z"}
     assert patch["metadata"]["labels"] == {"ostack-k8s.io/role-new": "true", "ostack-k8s.io/role-old": None}
     assert patch["spec"]["taints"] == [
         {"key": "other", "effect": "NoExecute"},
         {"key": "ostack-k8s.io/drained", "effect": "NoSchedule"},
     ]
-    assert set(changes) == {"labels", "taints"}
-    assert state._difference(NODE, {"ostack-k8s.io/role-old": "true"}, {}) == ({}, {})
+    assert set(changes) == {"labels", "annotations", "taints"}
+    assert state._difference(NODE, {"ostack-k8s.io/role-old": "true"}, {}, {"x/y": None}) == ({}, {})
+
+
+def kubectl(answers: dict[str, tuple[int, str, str]]) -> Callable[..., dict[str, Any]]:
+    """kubectl that answers by its first words; what it was asked is in `asked`."""
+
+    def run(_kubeconfig: str, *arguments: str, stdin: str | None = None) -> dict[str, Any]:
+        words = " ".join(arguments)
+        asked.append(words)
+        key = next(key for key in answers if words.startswith(key))
+        return dict(zip(("retcode", "stdout", "stderr"), answers[key], strict=True))
+
+    asked: list[str] = []
+    run.asked = asked  # type: ignore[attr-defined]
+    return run
+
+
+def objects(test: bool, answers: dict[str, tuple[int, str, str]]) -> tuple[Any, list[str]]:
+    run = kubectl({"get --raw": (0, "ok", ""), **answers})
+    state = load("_states/kubernetes_object.py", test, {"kubectl.run": run})
+    return state, run.asked  # type: ignore[attr-defined]
+
+
+def test_objects_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "kinds.yaml"
+    absent, asked = objects(True, {})
+    assert absent.present("kinds", file=str(file))["result"] is None, "an earlier state brings it"
+    file.write_text("kind: List")
+    present, asked = objects(False, {"diff": (1, "+ kind", ""), "apply": (0, "created", "")})
+    assert present.present("kinds", file=str(file))["changes"] == {"diff": "+ kind"}
+    assert asked[-1].endswith(f"-f {file}")
+
+
+@pytest.mark.parametrize(
+    "said", ['no matches for kind "IPPool" in version', 'namespaces "calico-system" not found']
+)
+def test_objects_that_need_what_an_earlier_state_brings(said: str) -> None:
+    manifest = [{"kind": "IPPool", "metadata": {"name": "pods"}}]
+    for test, result in ((True, None), (False, False)):
+        state, _ = objects(test, {"diff": (2, "", said)})
+        assert state.present("settings", manifest)["result"] is result
+
+
+def test_only_the_objects_of_the_model_stay() -> None:
+    answers = {"get peers": (0, "old kept", ""), "delete": (0, "deleted", "")}
+    state, asked = objects(True, answers)
+    assert state.only("x", "peers", ["kept"])["result"] is None and "delete" not in " ".join(asked)
+    state, asked = objects(False, answers)
+    assert state.only("x", "peers", ["kept"])["changes"] == {"peers": {"old": ["old"], "new": None}}
+    assert asked[-1] == "delete peers old"
+    assert not objects(False, answers)[0].only("x", "peers", ["kept", "old"])["changes"]
+    unknown = {"get peers": (1, "", "error: the server doesn't have a resource type")}
+    assert objects(True, unknown)[0].only("x", "peers", [])["result"] is True
+    assert objects(False, unknown)[0].only("x", "peers", [])["result"] is False

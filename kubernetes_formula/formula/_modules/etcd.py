@@ -2,6 +2,8 @@
 
 import json
 
+from salt.exceptions import CommandExecutionError
+
 CREDENTIALS = [
     "--cacert=/etc/etcd/pki/client-ca.crt",
     "--cert=/etc/etcd/pki/etcd-root.crt",
@@ -24,6 +26,20 @@ def members(addresses):
 def change(addresses, *arguments):
     """`etcdctl member ARGUMENTS` through any of `addresses`: {retcode, stdout, stderr}."""
     return _etcdctl(addresses, "member", *arguments)
+
+
+def forget(name):
+    """Remove the member `name`, asked of this machine's own member; one that is not there is fine."""
+    listed = members(["127.0.0.1"])
+    if listed is None:
+        raise CommandExecutionError("etcd does not answer on this machine, or has no quorum")
+    for member in listed:
+        if member["name"] == name:
+            done = change(["127.0.0.1"], "remove", member["id"])
+            if done["retcode"]:
+                raise CommandExecutionError(done["stderr"])
+            return f"{name} is no member any more"
+    return f"{name} was no member"
 
 
 def _member(entry):

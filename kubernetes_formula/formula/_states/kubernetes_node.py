@@ -11,9 +11,18 @@ OURS = "ostack-k8s.io/"
 
 
 def reconciled(
-    name, labels, taints=None, joins=False, timeout=120, kubeconfig="/etc/kubernetes/admin.kubeconfig"
+    name,
+    labels,
+    annotations=None,
+    taints=None,
+    joins=False,
+    timeout=120,
+    kubeconfig="/etc/kubernetes/admin.kubeconfig",
 ):
-    """Give the Node `name` these labels (others under ostack-k8s.io/ go) and taints ({key: {value, effect}})."""
+    """Give the Node `name` these labels (others under ostack-k8s.io/ go) and taints ({key: {value, effect}}).
+
+    An annotation whose value is None goes; others than the given are left alone.
+    """
     ret = {"name": name, "result": True, "changes": {}, "comment": "labels and taints are as wanted"}
     node = _wait(kubeconfig, name, timeout if joins and not __opts__["test"] else 0)
     if node is None:
@@ -31,7 +40,7 @@ def reconciled(
             "changes": {"labels": labels},
             "comment": "would be labelled when it has joined",
         }
-    patch, changes = _difference(node, labels, taints or {})
+    patch, changes = _difference(node, labels, taints or {}, annotations or {})
     if not patch:
         return ret
     if __opts__["test"]:
@@ -42,7 +51,48 @@ def reconciled(
     return {**ret, "changes": changes, "comment": "changed"}
 
 
-def _difference(node, labels, taints):
+def noted(name, annotations, timeout=60, kubeconfig="/var/lib/kubelet/kubeconfig"):
+    """Give the machine's own Node these annotations, as its kubelet may.
+
+    A machine that does not join in `timeout` seconds is no error: the next run notes them.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "it is noted"}
+    test = __opts__["test"]
+    node = _wait(kubeconfig, name, 0 if test else timeout)
+    if node is None and not test:
+        return {**ret, "comment": f"{name} has not joined in {timeout} s: the next run notes it"}
+    have = node["metadata"].get("annotations", {}) if node else {}
+    missing = {key: value for key, value in annotations.items() if have.get(key) != value}
+    if not missing:
+        return ret
+    changes = {key: {"old": have.get(key), "new": value} for key, value in missing.items()}
+    if test:
+        return {**ret, "result": None, "changes": changes, "comment": "would be noted"}
+    patch = json.dumps({"metadata": {"annotations": missing}})
+    done = __salt__["kubectl.run"](kubeconfig, "patch", "node", name, "--type=merge", "-p", patch)
+    if done["retcode"] != 0:
+        return {**ret, "result": False, "comment": done["stderr"]}
+    return {**ret, "changes": changes}
+
+
+def only(name, keep, kubeconfig="/etc/kubernetes/admin.kubeconfig"):
+    """Have no Node but those in `keep`: a machine that left the model is drained if it still answers, and deleted."""
+    ret = {"name": name, "result": True, "changes": {}, "comment": "all nodes are machines of the model"}
+    if not keep:  # a model without machines for pods is more likely a mistake
+        return {**ret, "comment": "the model lists no machines"}
+    listed = __salt__["kubectl.run"](kubeconfig, "get", "nodes", "-o", "name")
+    nodes = [line.removeprefix("node/") for line in listed["stdout"].split()] if listed["retcode"] == 0 else []
+    if not (gone := sorted(set(nodes) - set(keep))):
+        return ret
+    changes = {node: "removed" for node in gone}
+    if __opts__["test"]:
+        return {**ret, "result": None, "changes": changes, "comment": "would be removed"}
+    for node in gone:
+        __salt__["kubernetes_node.remove"](node)
+    return {**ret, "changes": changes, "comment": "removed"}
+
+
+def _difference(node, labels, taints, annotations):
     have = node["metadata"].get("labels", {})
     change = {key: value for key, value in labels.items() if have.get(key) != value}
     change.update({key: None for key in have if key.startswith(OURS) and key not in labels})
@@ -53,10 +103,13 @@ def _difference(node, labels, taints):
     current = node["spec"].get("taints", [])
     mine = [taint for taint in current if taint["key"].startswith(OURS) or taint["key"] in taints]
     mine.sort(key=lambda taint: taint["key"])
+    noted = node["metadata"].get("annotations", {})
+    note = {key: value for key, value in annotations.items() if noted.get(key) != value}
     patch, changes = {}, {}
-    if change:
-        patch["metadata"] = {"labels": change}
-        changes["labels"] = {"old": {key: have.get(key) for key in change}, "new": change}
+    for kind, old, new in (("labels", have, change), ("annotations", noted, note)):
+        if new:
+            patch.setdefault("metadata", {})[kind] = new
+            changes[kind] = {"old": {key: old.get(key) for key in new}, "new": new}
     if mine != ours:
         patch["spec"] = {"taints": [taint for taint in current if taint not in mine] + ours}
         changes["taints"] = {"old": mine, "new": ours}

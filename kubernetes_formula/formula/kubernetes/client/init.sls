@@ -1,12 +1,12 @@
 # kubernetes.client: kubectl for root, as the cluster's administrator.
-{%- from "kubernetes/macros.jinja" import binary, kubeconfig with context %}
+{%- from "kubernetes/macros.jinja" import kubeconfig with context %}
 {%- from "kubernetes/map.jinja" import kubernetes with context %}
 {%- from "pki/macros.jinja" import certificate with context %}
 include:
   - kubernetes.authority
   - kubernetes.gateway
+  - kubernetes.kubectl
 
-{{ binary("kubectl") }}
 {{ certificate("admin", "/etc/kubernetes/pki") }}
 {{ kubeconfig("/etc/kubernetes/admin.kubeconfig", kubernetes.common.server, "/etc/kubernetes/pki/admin") }}
 

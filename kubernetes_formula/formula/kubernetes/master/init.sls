@@ -1,5 +1,5 @@
 # kubernetes.master: API server, controller manager and scheduler; on the first master also what the cluster needs in its API.
-{%- from "kubernetes/map.jinja" import leader with context %}
+{%- from "kubernetes/map.jinja" import kubernetes, leader with context %}
 include:
   - kubernetes.authority
   - kubernetes.master.pki
@@ -11,4 +11,7 @@ include:
   - kubernetes.master.access
   - kubernetes.master.coredns
   - kubernetes.master.nodes
+{%-   if kubernetes.pool.network.engine == "calico" %}
+  - calico.cluster
+{%-   endif %}
 {%- endif %}

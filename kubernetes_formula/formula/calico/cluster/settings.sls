@@ -1,0 +1,32 @@
+# The pool of pods' addresses, felix and BGP as the model has them. No overlay: neither IPIP nor VXLAN.
+{%- from "calico/map.jinja" import calico with context %}
+include:
+  - calico.cluster.types
+
+settings of Calico:
+  kubernetes_object.present:
+    - require:
+      - wait: the API knows Calico's kinds
+    - objects:
+      - apiVersion: crd.projectcalico.org/v1
+        kind: IPPool
+        metadata: {name: pods}
+        spec:
+          cidr: {{ calico.pool.cidr }}
+          blockSize: {{ calico.pool.block_size }}
+          natOutgoing: {{ calico.pool.nat | json }}
+          ipipMode: Never
+          vxlanMode: Never
+          nodeSelector: all()
+          allowedUses: [Workload, Tunnel]
+          assignmentMode: Automatic
+      - apiVersion: crd.projectcalico.org/v1
+        kind: FelixConfiguration
+        metadata: {name: default}
+        spec: {{ calico.felix | json }}
+      - apiVersion: crd.projectcalico.org/v1
+        kind: BGPConfiguration
+        metadata: {name: default}
+        spec:
+          asNumber: {{ calico.bgp.as_number }}
+          nodeToNodeMeshEnabled: {{ (calico.bgp.reflector | dictsort | rejectattr(1, "none") | list | length == 0) | json }}
