@@ -1,7 +1,7 @@
 """Every code that a problem of the model can have, in one table: documentation comes from it, a test keeps it whole.
 
-E0xx the repository and how it is used · E1xx YAML, references, schemas · E2xx rules across machines · E3xx releases ·
-E4xx secrets and certificates · W1xx warnings.
+E0xx the repository and how it is used · E1xx YAML, references, schemas · E2xx rules across machines; E23x, E24x the
+machines as they are · E3xx releases · E4xx secrets and certificates · W… warnings.
 """
 
 from __future__ import annotations
@@ -38,6 +38,17 @@ CODES: dict[str, str] = {
     "E206": "no machine can run a workload",
     "E207": "a workload uses an image that nobody defines",
     "E208": "something follows a workload that does not exist",
+    "E230": "a machine does not answer the Salt master",
+    "E240": "a machine runs a system that is not supported",
+    "E241": "a machine's kernel lacks a module",
+    "E242": "a machine has too little memory",
+    "E243": "a machine has too little room on a disk",
+    "E244": "a machine's clock is off",
+    "E245": "a machine cannot reach a port of another",
+    "E246": "large packets do not pass between two machines",
+    "E247": "a machine takes a name for another address",
+    "E248": "a machine runs a program that is not ours",
+    "E249": "a disk is missing or not free",
     "E301": "an unknown release",
     "E302": "a release is skipped",
     "E303": "a downgrade",
@@ -50,5 +61,7 @@ CODES: dict[str, str] = {
     "E411": "no such certificate",
     "E412": "a certificate is corrupt",
     "W101": "YAML 1.1 and 1.2 read a value differently",
+    "W231": "nothing was applied on a machine yet",
+    "W232": "what was applied on a machine is not what the model says",
     "W110": "an unknown top level key",
 }

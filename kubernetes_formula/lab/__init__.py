@@ -1,7 +1,7 @@
 """The lab: the machines of a deployment repo as systemd containers, deployed as production is.
 
-`up` derives a repo of its own from the given one, starts a container per machine, applies the states in each and
-runs the overlay's actions it is given. `down` leaves nothing but the cached node image.
+`up` derives a repo of its own from the given one, starts a container per machine, has the Salt master apply the states
+and runs the overlay's actions it is given. `down` leaves nothing but the cached node image.
 """
 
 from __future__ import annotations

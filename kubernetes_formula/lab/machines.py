@@ -33,11 +33,12 @@ ADDRESS = "ostack-k8s.lab.address"
 OWNER = "ostack-k8s.lab.owner"  #: label: who holds the keys it was made with (age public key)
 BLUEPRINT = "ostack-k8s.lab.blueprint"  #: label: digest of what the container was made from
 ROLE_CLASS = "system.role."
-BUNDLE = "/srv/ostack-k8s/bundle"  #: where a machine sees the bundle
+BUNDLE = "/srv/ostack-k8s/bundle"  #: where the config machine sees the bundle, which it serves
 BUILDER_SOCKET = "/run/docker.sock"  #: where the config machine sees the engine that builds images
 VOLUMES = {
     "containerd": "/var/lib/containerd",
     "etcd": "/var/lib/etcd",
+    "glusterd": "/var/lib/glusterd",
     "srv": "/srv",
 }  #: kept over re-creation
 CGROUP = "ostack-k8s-lab"  #: where system.lab puts the pods of the lab's machines in the host's tree
@@ -65,7 +66,9 @@ class Machine:
 
 
 def blueprints(nodes: Iterable[Node], cluster: str, only: Collection[str] = ()) -> tuple[Blueprint, ...]:
-    """The machines to make, in the order they are brought up: config, masters, the rest; `only` keeps these roles.
+    """The machines to make, in the order they are brought up: config, masters, the rest.
+
+    `only` keeps these roles, and the config machine, which commands the others.
 
     Raises OperatorError E805 when no machine has one of the roles.
     """
@@ -83,7 +86,7 @@ def blueprints(nodes: Iterable[Node], cluster: str, only: Collection[str] = ()) 
             code="E805",
             hint=f"roles of this model: {', '.join(sorted(known))}",
         )
-    chosen = [machine for machine in found if not only or machine.roles & set(only)]
+    chosen = [machine for machine in found if not only or machine.roles & {"config", *only}]
     return tuple(
         sorted(chosen, key=lambda m: ("config" not in m.roles, "kube_master" not in m.roles, m.name))
     )
@@ -103,10 +106,12 @@ def configuration(
     `owner` is the public key of the lab's operator.
     All capabilities but SYS_RESOURCE instead of `Privileged`, which fails where the host itself lacks that one.
     """
-    binds = ["/sys/fs/cgroup:/sys/fs/cgroup:rw", f"{bundle}:{BUNDLE}:ro"]
+    binds = ["/sys/fs/cgroup:/sys/fs/cgroup:rw"]
     binds += [f"{machine.container}-{name}:{path}" for name, path in VOLUMES.items()]
-    if builder is not None and "config" in machine.roles:
-        binds.append(f"{builder}:{BUILDER_SOCKET}")
+    if "config" in machine.roles:
+        binds.append(f"{bundle}:{BUNDLE}:ro")
+        if builder is not None:
+            binds.append(f"{builder}:{BUILDER_SOCKET}")
     wanted: dict[str, Any] = {
         "Image": image,
         "Hostname": machine.name,

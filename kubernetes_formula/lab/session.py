@@ -6,6 +6,7 @@ caller, which knows images and rollouts.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kubernetes_formula.lab import derivation, image, machines, provisioning, states, wheel
+from kubernetes_formula.lab import derivation, image, machines, provisioning, underlay, wheel
 from kubernetes_formula.lab import engine as engines
 from kubernetes_formula.lab.place import Place, cache_root
 from reclass_model.inventory import Inventory, get
@@ -58,6 +59,7 @@ class Session:
             Action("network and machines", self.start_machines),
             Action("software and identity", self.provision),
             Action("model", self.deliver),
+            Action("Salt master and minions", self.enlist),
             Action("states", self.apply_states),
             Action("kubeconfig", self.write_kubeconfig),
             *overlay,
@@ -103,42 +105,57 @@ class Session:
 
     def provision(self, _: Repository) -> None:
         name, content = wheel.build()
-        for machine in self.everyone:
+
+        def provide(machine: machines.Blueprint) -> None:
             container = self._container(machine)
             if provisioning.install(container, name, content):
                 self.progress(f"{machine.name}: {name} installed")
             identity = derivation.identity_of(self.place, machine.name)
             provisioning.introduce(container, machine.name, identity)
 
+        self._at_once(provide, self.everyone)
+
     def deliver(self, repository: Repository) -> None:
         """The model's HEAD onto every machine; after the overlay once more, for what that committed (a lock)."""
-        for machine in self.everyone:
+
+        def deliver(machine: machines.Blueprint) -> None:
             if provisioning.deliver(self._container(machine), repository):
                 self.progress(f"{machine.name}: model at {repository.describe('HEAD')}")
 
-    def apply_states(self, _: Repository) -> None:
-        """Config machine and masters first, at the same time (each waits for its peers), then the rest."""
-        first = [machine for machine in self.everyone if machine.roles & {"config", "kube_master"}]
-        rest = [machine for machine in self.everyone if machine not in first]
-        with ThreadPoolExecutor() as pool:
-            for wave in (first, rest):
-                list(pool.map(self._apply, wave))
+        self._at_once(deliver, self.everyone)
 
-    def _apply(self, machine: machines.Blueprint) -> None:
-        container = self._container(machine)
-        announced = states.apply(container, machine.name, test=True) if self.rehearse else None
-        done = states.apply(container, machine.name)
-        states.demand_success(done, machine.name)
-        self.progress(f"{machine.name}: {done.states} states, {len(done.changed)} changed something")
-        if announced is not None:
-            again = states.apply(container, machine.name)
-            states.demand_truth(announced, done, again, machine.name)
-            self.progress(f"{machine.name}: test=True told the truth; a second run changed nothing")
+    def enlist(self, _: Repository) -> None:
+        """The master first; from then on it has the minions' keys, and they have its."""
+        self._enlist(self.everyone[0])
+        self._at_once(self._enlist, self.everyone[1:])
+
+    def _enlist(self, machine: machines.Blueprint) -> None:
+        states = "salt.master,salt.minion" if "config" in machine.roles else "salt.minion"
+        if underlay.enlist(self._container(machine), machine.name, states):
+            self.progress(f"{machine.name}: {states.replace(',', ' and ')}")
+
+    def apply_states(self, _: Repository) -> None:
+        """All machines in the order of `salt-run state.orch ostack.underlay`."""
+        master, names = self._container(self.everyone[0]), [machine.name for machine in self.everyone]
+        announced = underlay.apply(master, names, test=True, progress=self.progress) if self.rehearse else {}
+        done = underlay.apply(master, names, progress=self.progress)
+        if self.rehearse:
+            again = underlay.apply(master, names, progress=self.progress)
+            for name in names:
+                underlay.demand_truth(announced[name], done[name], again[name], name)
+            self.progress("test=True told the truth on every machine; a second run changed nothing")
 
     def write_kubeconfig(self, repository: Repository) -> None:
         from kubernetes_formula.rollout.access import kubeconfig
 
         kubeconfig(repository, Keyring(self.place.identity / "operator.age"), self.place.kubeconfig)
+
+    def _at_once(
+        self, work: Callable[[machines.Blueprint], None], them: Collection[machines.Blueprint]
+    ) -> None:
+        """The same work on many machines, as many at a time as this host has processors."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(work, them))
 
     def _container(self, machine: machines.Blueprint) -> Container:
         return self.engine.containers.get(machine.container)
