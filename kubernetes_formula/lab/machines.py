@@ -136,21 +136,27 @@ def configuration(
                 for host in (other.name, other.name.partition(".")[0])
             ],
         },
-        "NetworkingConfig": {"EndpointsConfig": {place.network: _endpoint(machine.address)}},
+        "NetworkingConfig": attachment(place, machine.address),
     }
+    return labelled(wanted, place, machine.name, machine.address, owner)
+
+
+def attachment(place: Place, address: str) -> dict[str, Any]:
+    """NetworkingConfig of a container on the lab's network."""
+    return {"EndpointsConfig": {place.network: {"IPAMConfig": {"IPv4Address": address}}}}
+
+
+def labelled(wanted: Mapping[str, Any], place: Place, name: str, address: str, owner: str) -> dict[str, Any]:
+    """What to create, with the labels by which the lab knows it and what it was made from."""
     digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:12]
-    wanted["Labels"] = {
-        LAB: place.cluster,
-        MACHINE: machine.name,
-        ADDRESS: machine.address,
-        BLUEPRINT: digest,
-        OWNER: owner,
-    }
-    return wanted
+    labels = {LAB: place.cluster, MACHINE: name, ADDRESS: address, BLUEPRINT: digest, OWNER: owner}
+    return {**wanted, "Labels": labels}
 
 
-def ensure_network(engine: docker.DockerClient, place: Place, subnet: str) -> None:
+def ensure_network(engine: docker.DockerClient, place: Place, subnet: str, taken: Collection[str]) -> None:
     """The underlay network: the model's addresses, no way out (routed to the host, never translated).
+
+    The host itself has the first address that is not `taken`.
 
     Raises OperatorError E806 when the engine refuses it, most often because the addresses are in use on this host.
     """
@@ -158,7 +164,7 @@ def ensure_network(engine: docker.DockerClient, place: Place, subnet: str) -> No
 
     if engine.networks.list(names=[f"^{place.network}$"]):
         return
-    gateway = str(next(ipaddress.ip_network(subnet).hosts()))
+    gateway = next(str(host) for host in ipaddress.ip_network(subnet).hosts() if str(host) not in taken)
     try:
         engine.networks.create(
             place.network,
@@ -284,16 +290,31 @@ def inflict(engine: docker.DockerClient, place: Place, kind: str, container: Con
 
 def remove(engine: docker.DockerClient, place: Place) -> None:
     """Containers, volumes and network of this lab."""
-    names = [str(container.name) for container in containers(engine, place.cluster)]
-    for container in containers(engine, place.cluster):
+    present = containers(engine, place.cluster)
+    names = [str(container.name) for container in present]
+    images = {str(container.attrs["Image"]) for container in present}
+    for container in present:
         container.remove(force=True, v=True)
         _remove_cgroups(container.labels[MACHINE])
-    volumes = {f"{name}-{volume}" for name in names for volume in VOLUMES}
-    for volume in engine.volumes.list():
-        if volume.name in volumes:
-            volume.remove(force=True)
+    wanted = {f"{name}-{volume}" for name in names for volume in VOLUMES}
+    volumes = [volume for volume in engine.volumes.list() if volume.name in wanted]
+    if volumes:
+        _release_mount_points(engine, images.pop(), [str(volume.name) for volume in volumes])
+    for volume in volumes:
+        volume.remove(force=True)
     for network in engine.networks.list(filters={"label": f"{LAB}={place.cluster}"}):
         network.remove()
+
+
+def _release_mount_points(engine: docker.DockerClient, image: str, volumes: Collection[str]) -> None:
+    """Empty mount points on the machines' /srv are immutable (state mount_point): the engine could not remove them."""
+    engine.containers.run(
+        image,
+        ["sh", "-c", "chattr -i /volume/*/ostack-k8s/shared/* 2> /dev/null || true"],
+        cap_add=["LINUX_IMMUTABLE"],
+        remove=True,
+        volumes={name: {"bind": f"/volume/{name}", "mode": "rw"} for name in volumes},
+    )
 
 
 def _heal(engine: docker.DockerClient, container: Container) -> None:
@@ -319,7 +340,3 @@ def _remove_cgroups(machine: str) -> None:
                 os.rmdir(folder)
             with suppress(OSError):  # other machines of a lab are in there
                 left.parent.rmdir()
-
-
-def _endpoint(address: str) -> dict[str, Any]:
-    return {"IPAMConfig": {"IPv4Address": address}}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kubernetes_formula.lab import derivation, image, machines, provisioning, underlay, wheel
+from kubernetes_formula.lab import derivation, image, machines, provisioning, switches, underlay, wheel
 from kubernetes_formula.lab import engine as engines
 from kubernetes_formula.lab.place import Place, cache_root
 from reclass_model.inventory import Inventory, get
@@ -91,7 +91,9 @@ class Session:
         subnet = str(get(inventory.config_node().parameters, "_param:underlay_network"))
         builder = engines.socket_path(self.engine)
         owner = " ".join(repository.settings.recipients.operators.values())
-        machines.ensure_network(self.engine, self.place, subnet)
+        racks = switches.switches(inventory.nodes())
+        taken = {machine.address for machine in everyone} | {switch.address for switch in racks}
+        machines.ensure_network(self.engine, self.place, subnet, taken)
         for machine in self.everyone:
             wanted = machines.configuration(
                 machine, everyone, self.place, self.node_image, self.bundle.resolve(), builder, owner
@@ -100,6 +102,13 @@ class Session:
             if "config" in machine.roles:
                 machines.ensure_way_out(self.engine, self.place, machine.container)
             self.progress(f"{machine.name} ({machine.address}): {done}")
+        here = {machine.name for machine in self.everyone}
+        for switch in racks:
+            if here & set(switch.machines):
+                reveal = Keyring(self.place.identity / "operator.age").reveal
+                wanted = switches.configuration(switch, self.place, self.node_image, owner, reveal)
+                done = machines.ensure_machine(self.engine, f"{self.place.cluster}-{switch.name}", wanted)
+                self.progress(f"{switch.name} ({switch.address}), switch: {done}")
         for machine in self.everyone:
             machines.wait_for_boot(self._container(machine))
 

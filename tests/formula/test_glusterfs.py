@@ -12,9 +12,14 @@ A, B, C, D = (f"10.10.0.{number}" for number in range(21, 25))
 PATH = "/srv/brick/v"
 
 
-def commands(volume: dict[str, Any] | None, addresses: list[str], options: dict[str, str] | None = None) -> list[str]:
+def commands(
+    volume: dict[str, Any] | None, addresses: list[str], options: dict[str, str] | None = None
+) -> list[str]:
     state = load("_states/glusterfs_volume.py", False, {})
-    return [" ".join(words) for words in state._difference("v", volume, addresses, PATH, 3, options or {}, True)[0]]
+    return [
+        " ".join(words)
+        for words in state._difference("v", volume, addresses, PATH, 3, options or {}, True)[0]
+    ]
 
 
 def volume(*holders: str, started: bool = True, **options: str) -> dict[str, Any]:
@@ -28,7 +33,11 @@ def volume(*holders: str, started: bool = True, **options: str) -> dict[str, Any
         (None, [A, B, C, D], [f"create v replica 3 {A}:{PATH} {B}:{PATH} {C}:{PATH} force", "start v"]),
         (volume(A, B, C), [A, B, C, D], []),
         (volume(A, B, C, started=False), [A, B, C], ["start v"]),
-        (volume(A), [A, B, C], [f"add-brick v replica 2 {B}:{PATH} force", f"add-brick v replica 3 {C}:{PATH} force"]),
+        (
+            volume(A),
+            [A, B, C],
+            [f"add-brick v replica 2 {B}:{PATH} force", f"add-brick v replica 3 {C}:{PATH} force"],
+        ),
         (volume(B, C, D), [A, B, C, D], []),  # a new first machine takes no brick away
         (volume(A, B, C), [A, B, D], [f"replace-brick v {C}:{PATH} {D}:{PATH} commit force"]),
         (volume(A, B, C), [A, C], [f"remove-brick v replica 2 {B}:{PATH} force"]),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kubernetes_formula import outcome
-from kubernetes_formula.lab import derivation, engine, machines, underlay, wheel
+from kubernetes_formula.lab import derivation, engine, machines, switches, underlay, wheel
 from kubernetes_formula.lab.place import Place
 from reclass_model.errors import OperatorError
 from reclass_model.generate import Answers, create
@@ -219,3 +219,23 @@ def test_a_derived_repo_has_its_own_keys_and_keeps_them_when_the_source_moves_on
     assert second.settings.recipients == first.settings.recipients
     keyring = Keyring(PLACE.identity / "operator.age")
     assert not is_secret(str(keyring.reveal(Inventory(second).config_node().parameters["_param"])))
+
+
+def test_a_switch_knows_the_machines_of_its_rack_and_takes_their_routes() -> None:
+    def member(name: str, address: str, rack: str) -> Node:
+        peers = {
+            "tor-r1": {"address": "10.10.0.1", "as_number": 65000, "rack": "r1", "password": "sealed"},
+            "edge": {"address": "10.10.0.2", "as_number": 65001},
+        }
+        own = {"node": {"address": address}, "bgp": {"as_number": 64512, "peer": {**peers, "gone": None}}}
+        return Node(name, (), ("kubernetes.pool",), {"_param": {"rack": rack}, "calico": own})
+
+    nodes = [*NODES, member("c1.demo.local", "10.10.0.31", "r1"), member("c2.demo.local", "10.10.0.32", "r2")]
+    edge, tor = switches.switches(nodes)
+    assert list(edge.machines) == ["c1.demo.local", "c2.demo.local"]
+    assert tor.machines == {"c1.demo.local": ("10.10.0.31", 64512)}
+    text = switches.bird(tor, lambda value: value and "opened")
+    assert 'local 10.10.0.1 as 65000; neighbor 10.10.0.31 as 64512; password "opened"' in text
+    assert "password" not in switches.bird(edge, lambda value: value)
+    made = switches.configuration(tor, PLACE, "node:1", "age1x", lambda value: value)
+    assert made["Labels"][machines.MACHINE] == "tor-r1" and made["Labels"][machines.BLUEPRINT]

@@ -2,10 +2,15 @@
 
 import subprocess
 import time
-import xml.etree.ElementTree as xml
+from xml.etree import ElementTree
 
 #: What gluster says while a machine joins or another command runs; it passes.
-PASSING = ("Another transaction is in progress", "Locking failed", "is not in 'Peer in Cluster' state", "Not Started")
+PASSING = (
+    "Another transaction is in progress",
+    "Locking failed",
+    "is not in 'Peer in Cluster' state",
+    "Not Started",
+)
 
 
 def run(*arguments, patience=0):
@@ -31,8 +36,8 @@ def _once(arguments):
         return {"error": f"`{' '.join(command)}` did not end", "answer": None}
     said = (done.stderr.strip() or done.stdout.strip()) or f"ended with {done.returncode}"
     try:
-        root = xml.fromstring(done.stdout)
-    except xml.ParseError:
+        root = ElementTree.fromstring(done.stdout)
+    except ElementTree.ParseError:
         return {"error": said if done.returncode else "", "answer": None}
     if done.returncode or root.findtext("opRet", "0") != "0":
         return {"error": root.findtext("opErrstr") or root.findtext("output") or said, "answer": root}

@@ -25,7 +25,7 @@ def present(name, addresses, path, replica, options, force=False):
 
 
 def _difference(name, volume, addresses, path, replica, options, force):
-    """Commands (words after `gluster volume`) that make `volume` (None: there is none) what is wanted; their changes."""
+    """Commands (words after `gluster volume`) that make `volume` (None: none) what is wanted; their changes."""
     commands, changes = [], {}
     if volume is None:
         volume = {"started": False, "bricks": [], "options": {}}
@@ -53,7 +53,7 @@ def _moves(bricks, addresses, path, replica):
     holders = [brick.partition(":")[0] for brick in bricks]
     spare = [address for address in addresses if address not in holders]
     count, moves = len(bricks), []
-    for brick, holder in zip(bricks, holders):
+    for brick, holder in zip(bricks, holders, strict=True):
         if holder in addresses:
             continue
         if spare:

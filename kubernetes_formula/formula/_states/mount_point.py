@@ -22,7 +22,11 @@ def present(name):
         return {**ret, "result": None, "changes": changes, "comment": "would be made"}
     os.makedirs(name, mode=0o755, exist_ok=True)
     if os.listdir(name):
-        return {**ret, "result": False, "comment": f"{name} is not empty: what is in it would be hidden by the mount"}
+        return {
+            **ret,
+            "result": False,
+            "comment": f"{name} is not empty: what is in it would be hidden by the mount",
+        }
     done = __salt__["cmd.run_all"](["chattr", "+i", name], python_shell=False, ignore_retcode=True)
     if done["retcode"]:
         changes.pop("attribute", None)
