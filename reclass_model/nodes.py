@@ -192,6 +192,8 @@ def remove(repository: Repository, name: str, progress: Callable[[str], None]) -
     Its certificates stay valid until they end: the secrets it could read have to be changed by a person.
     Raises OperatorError E003 for an unknown machine.
     """
+    from reclass_model import pki, secrets
+
     names = repository.node_names()
     fqdn = name if name in names else next((known for known in names if known.split(".")[0] == name), name)
     if fqdn not in names:
@@ -202,6 +204,8 @@ def remove(repository: Repository, name: str, progress: Callable[[str], None]) -
     edit(repository.root / SETTINGS_FILE, lambda document: document["recipients"]["machines"].pop(fqdn, None))
     (repository.pki_dir / f"{fqdn}.yml").unlink(missing_ok=True)
     progress(f"{fqdn} is out of the model")
+    left = Repository(repository.root)
+    pki.issue(left, secrets.Keyring.find(left), progress=progress)  # nobody knows its public keys any more
     return path
 
 

@@ -68,14 +68,14 @@ def _ask(
         raise OperatorError("Salt is not installed beside ostack-k8s", code="E031") from None
     try:
         with salt.client.LocalClient(str(MASTER)) as client:
-            answers: dict[str, Any] = client.cmd(
+            answers = client.cmd_iter(
                 sorted(machines), function, tgt_type="list", kwarg=arguments, timeout=seconds + ANSWER_SECONDS
             )
+            return {name: said["ret"] for answer in answers for name, said in answer.items() if "ret" in said}
     except (salt.exceptions.SaltException, OSError) as error:
         raise OperatorError(
             f"the Salt master does not answer: {error}", code="E033", hint="systemctl status salt-master"
         ) from error
-    return {name: answer for name, answer in answers.items() if answer is not False}
 
 
 def _underlay(text: Any) -> str:

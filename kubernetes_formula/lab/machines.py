@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,10 @@ class Machine:
     name: str
     address: str
     state: str  #: running, paused, partitioned, exited, created …
+    system: str = ""  #: what systemd says of it: running, degraded (a unit failed) …
+    minion: str = ""  #: its Salt minion: active, or what systemd calls it
+    applied: str = ""  #: the commit of the last complete run of its states
+    node: str = ""  #: in Kubernetes: Ready, NotReady, "" for no node
 
 
 def blueprints(nodes: Iterable[Node], cluster: str, only: Collection[str] = ()) -> tuple[Blueprint, ...]:
@@ -272,6 +276,33 @@ def observe(container: Container, place: Place) -> Machine:
     if state == "running" and not attached:
         state = "partitioned"
     return Machine(container.labels[MACHINE], container.labels[ADDRESS], state)
+
+
+def examine(container: Container, machine: Machine) -> Machine:
+    """A running machine with its health: systemd, minion, applied commit."""
+    if machine.state != "running":
+        return machine
+    done = container.exec_run(["sh", "-c", _HEALTH]).output.decode(errors="replace")
+    system, minion, applied = [*done.split("\n", 2), "", "", ""][:3]
+    try:
+        revision = str(json.loads(applied)["revision"])[:12]
+    except (ValueError, KeyError):
+        revision = ""
+    return replace(machine, system=system, minion=minion, applied=revision)
+
+
+_HEALTH = "systemctl is-system-running; systemctl is-active salt-minion; cat /etc/ostack-k8s/applied"
+
+
+def readiness(container: Container) -> dict[str, str]:
+    """Node → Ready or NotReady, as this master's API says; {} when it does not answer."""
+    query = "{range .items[*]}{.metadata.name} {.status.conditions[?(@.type=='Ready')].status}{'\\n'}{end}"
+    kubectl = ["kubectl", "--kubeconfig", "/etc/kubernetes/admin.kubeconfig", "--request-timeout=3s"]
+    done = container.exec_run([*kubectl, "get", "nodes", "-o", f"jsonpath={query}"])
+    if done.exit_code != 0:
+        return {}
+    rows = [line.split() for line in done.output.decode().splitlines()]
+    return {row[0]: "Ready" if row[1:] == ["True"] else "NotReady" for row in rows if row}
 
 
 def inflict(engine: docker.DockerClient, place: Place, kind: str, container: Container) -> None:

@@ -52,17 +52,20 @@ def apply(
     command += [f"only={','.join(sorted(machines))}", *(["test=True"] if test else [])]
     api = master.client.api
     run = api.exec_create(master.id, command)["Id"]
-    output, pending = b"", b""
+    output, pending, said = b"", b"", ""
     for out, told in api.exec_start(run, stream=True, demux=True):
         output += out or b""
         *lines, pending = (pending + (told or b"")).split(b"\n")
-        for line in lines:
-            progress(line.decode(errors="replace"))
+        for line in (line.decode(errors="replace") for line in lines):
+            if line.startswith(tuple(f"{machine}: " for machine in machines)):
+                progress(line)
+            else:
+                said += f"{line}\n"  # Salt's own words; of use only when it fails
     try:
         done = json.loads(output)
         outcomes = {machine: Outcome.of(data) for machine, data in done["machines"].items()}
     except (ValueError, KeyError, TypeError):
-        text = (output or pending).decode(errors="replace").strip() or "salt-run said nothing"
+        text = output.decode(errors="replace").strip() or said.strip() or "salt-run said nothing"
         raise OperatorError.of(_cannot_run(text, str(master.name), f"{master.name} salt-run")) from None
     _demand_order(outcomes, done["failed"])
     return outcomes

@@ -3,8 +3,9 @@
 include:
   - salt.master.pki
 
-{#- the formula is where this state comes from, with a master and without -#}
-{%- set formula = opts["file_roots"]["base"] | first %}
+{#- the formula lies in our package, beside Salt -#}
+{%- set formula = salt["cmd.run_stdout"]([grains.pythonexecutable, "-c",
+  "from kubernetes_formula.salt_loader import FORMULA; print(FORMULA)"], python_shell=false) %}
 /etc/salt/master:
   file.serialize:
     - serializer: yaml
