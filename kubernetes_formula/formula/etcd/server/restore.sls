@@ -1,11 +1,13 @@
 # The cluster's data from a snapshot: `salt-call state.apply etcd.server.restore pillar='{"snapshot": "/var/backups/etcd/….db"}'` on one
 # member, `etcd.server.forget` on all others before it, then `state.apply` on each. `salt-run state.orch ostack.restore` does all of it.
 {%- from "etcd/map.jinja" import etcd, members with context %}
-kube-apiserver:
-  service.dead
+the API server stops:
+  service.dead:
+    - name: kube-apiserver
 
-etcd:
-  service.dead
+the member stops:
+  service.dead:
+    - name: etcd
 
 data of etcd:
   etcd_member.restored:
@@ -13,10 +15,10 @@ data of etcd:
     - address: {{ members[grains.id] }}
     - data: {{ etcd.server.data }}
     - require:
-      - service: etcd
-      - service: kube-apiserver
+      - service: the API server stops
+      - service: the member stops
 
-etcd again:
+the member starts:
   service.running:
     - name: etcd
     - require:
