@@ -24,8 +24,10 @@ def underlay(only: list[str] | str = "", test: bool = False) -> dict[str, Any]:
     """
     machines = only.split(",") if isinstance(only, str) and only else list(only)
     told: dict[str, list[Any]] = {}
-    if not test and (error := _master_itself()):
-        return {"machines": {}, "failed": {"the master itself": error}, "retcode": 1}
+    # in test mode the orchestration does not wait by itself
+    error = answers(machines, "applied").get("Error", "") if test else _master_itself()
+    if error:
+        return {"machines": {}, "failed": {"the master and its machines": error}, "retcode": 1}
     with _listening(told):
         done = __salt__["state.orchestrate"](
             "ostack.underlay", test=test or None, pillar={"only": machines, "master": "applied"}
