@@ -41,6 +41,7 @@ VOLUMES = {
     "glusterd": "/var/lib/glusterd",
     "srv": "/srv",
 }  #: kept over re-creation
+INIT = ["/lib/systemd/systemd"]
 CGROUP = "ostack-k8s-lab"  #: where system.lab puts the pods of the lab's machines in the host's tree
 BOOT_SECONDS = 60
 FAULTS = ("kill", "pause", "partition", "restart")
@@ -119,7 +120,7 @@ def configuration(
     wanted: dict[str, Any] = {
         "Image": image,
         "Hostname": machine.name,
-        "Cmd": ["/lib/systemd/systemd"],
+        "Cmd": INIT,
         # the second is for newer systemd on hosts with version 1 cgroups
         "Env": ["container=docker", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"],
         "StopSignal": "SIGRTMIN+3",
@@ -280,7 +281,7 @@ def observe(container: Container, place: Place) -> Machine:
 
 def examine(container: Container, machine: Machine) -> Machine:
     """A running machine with its health: systemd, minion, applied commit."""
-    if machine.state != "running":
+    if machine.state != "running" or container.attrs["Config"]["Cmd"] != INIT:  # a switch has no more to say
         return machine
     done = container.exec_run(["sh", "-c", _HEALTH]).output.decode(errors="replace")
     system, minion, applied = [*done.split("\n", 2), "", "", ""][:3]
