@@ -1,4 +1,4 @@
-"""GlusterFS on three machines of the lab: what one writes another reads, also while a brick, a machine or the quorum is gone."""
+"""GlusterFS on three machines of the lab: what one writes another reads, also without a brick, a machine, a quorum."""
 
 from __future__ import annotations
 
