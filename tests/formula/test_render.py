@@ -68,7 +68,13 @@ def test_no_state_file_is_forgotten(models: MODELS, caller: Callable[..., Any]) 
         for file in FORMULA.rglob("*.sls")
         if file.name not in ("top.sls", "clean.sls") and "orch" not in file.parts
     }
-    assert files == seen
+    assert files - {"etcd.server.restore", "etcd.server.forget"} == seen
+
+
+@pytest.mark.parametrize("state", ["etcd.server.restore", "etcd.server.forget"])
+def test_ways_back_render(state: str, models: MODELS, caller: Callable[..., Any]) -> None:
+    chunks = low(caller(models("ha"), node_of(models("ha"), "kmst02")), "state.show_low_sls", state)
+    assert [chunk["fun"] for chunk in chunks][:2] == ["dead", "dead"]
 
 
 @pytest.mark.parametrize(
