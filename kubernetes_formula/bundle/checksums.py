@@ -18,7 +18,8 @@ REBUILD = "run `ostack-k8s bundle build` again: it replaces what is not right"
 RECORDED = "underlay/bundle.yml"
 HEADER = """\
 ---
-# What each artifact of the bundle must hash to, by its path (which names the version): written by `ostack-k8s bundle build` and `bundle verify --record`.
+# What each artifact of the bundle must hash to, by its path (which names the version).
+# Written by `ostack-k8s bundle build` and `bundle verify --record`.
 """
 
 

@@ -54,13 +54,17 @@ def release_problems(
 
 
 def _step_refusal(old: str, new: str) -> tuple[str, str, str] | None:
-    """(code, message, hint) of why Kubernetes `new` may not follow `old`; None when it may, or when it is no version."""
+    """(code, message, hint) of why Kubernetes `new` may not follow `old`; None when it may, or is no version."""
     try:
         was, now = ([int(part) for part in version.split("-")[0].split(".")] for version in (old, new))
     except ValueError:
         return None  # the schema speaks of that
     if now < was:
-        return "E303", f"{new} is older than {old}, which runs now", f"Kubernetes does not go back: {old} or newer"
+        return (
+            "E303",
+            f"{new} is older than {old}, which runs now",
+            f"Kubernetes does not go back: {old} or newer",
+        )
     if now[0] != was[0] or now[1] > was[1] + 1:
         hint = f"a version {was[0]}.{was[1] + 1} comes between; one minor version at a time"
         return "E302", f"{old}, which runs now, cannot go straight to {new}", hint

@@ -75,6 +75,12 @@ def test_no_state_file_is_forgotten(models: MODELS, caller: Callable[..., Any]) 
     assert files - ON_DEMAND == seen
 
 
+@pytest.mark.parametrize("state", ["etcd.server.restore", "etcd.server.forget"])
+def test_ways_back_render(state: str, models: MODELS, caller: Callable[..., Any]) -> None:
+    chunks = low(caller(models("ha"), node_of(models("ha"), "kmst02")), "state.show_low_sls", state)
+    assert [chunk["fun"] for chunk in chunks][:2] == ["dead", "dead"]
+
+
 @pytest.mark.parametrize(
     "state",
     sorted(".".join(file.relative_to(FORMULA).with_suffix("").parts) for file in FORMULA.rglob("clean.sls")),

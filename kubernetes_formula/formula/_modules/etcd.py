@@ -56,5 +56,11 @@ def _etcdctl(addresses, *arguments):
     if not __salt__["cmd.has_exec"]("etcdctl"):
         return {"retcode": 127, "stdout": "", "stderr": "etcdctl is not installed"}
     endpoints = ",".join(f"https://{address}:2379" for address in addresses)
-    command = ["etcdctl", f"--endpoints={endpoints}", "--dial-timeout=2s", "--command-timeout=5s", *CREDENTIALS]
+    command = [
+        "etcdctl",
+        f"--endpoints={endpoints}",
+        "--dial-timeout=2s",
+        "--command-timeout=5s",
+        *CREDENTIALS,
+    ]
     return __salt__["cmd.run_all"]([*command, *arguments], python_shell=False, ignore_retcode=True)

@@ -14,8 +14,8 @@ DRAINED = "ostack-k8s.io/drained"
 def upgrade():
     """What the model's Kubernetes means for the cluster: {"wanted", "running", "refused", "nodes"}.
 
-    `running` is "" when no API answers (nothing to upgrade); `refused`: why this step is not allowed; `nodes`: those whose
-    kubelet is another version, or that an interrupted upgrade left drained, by name.
+    `running` is "" when no API answers (nothing to upgrade); `refused`: why this step is not allowed; `nodes`: those
+    whose kubelet is another version, or that an interrupted upgrade left drained, by name.
     """
     wanted = __pillar__["bundle"]["artifact"]["kubelet"]["version"]
     listed = __salt__["kubectl.run"](KUBECONFIG, "get", "nodes", "-o", "json")
@@ -96,5 +96,7 @@ def _numbers(version):
 def _kubectl(*arguments):
     done = __salt__["kubectl.run"](KUBECONFIG, *arguments)
     if done["retcode"]:
-        raise CommandExecutionError(f"kubectl {' '.join(arguments)}: {(done['stderr'] or done['stdout']).strip()}")
+        raise CommandExecutionError(
+            f"kubectl {' '.join(arguments)}: {(done['stderr'] or done['stdout']).strip()}"
+        )
     return done["stdout"]

@@ -68,7 +68,11 @@ def voting(name, address, members, founder, data, timeout=120):
         elif listed is not None:
             said = f"the cluster has no member at {address}"
         if time.monotonic() > end:
-            return {**ret, "result": False, "comment": f"no vote in {timeout} s: {said}; `journalctl -u etcd`"}
+            return {
+                **ret,
+                "result": False,
+                "comment": f"no vote in {timeout} s: {said}; `journalctl -u etcd`",
+            }
         time.sleep(1)
 
 

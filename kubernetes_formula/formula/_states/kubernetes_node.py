@@ -81,10 +81,12 @@ def only(name, keep, kubeconfig="/etc/kubernetes/admin.kubeconfig"):
     if not keep:  # a model without machines for pods is more likely a mistake
         return {**ret, "comment": "the model lists no machines"}
     listed = __salt__["kubectl.run"](kubeconfig, "get", "nodes", "-o", "name")
-    nodes = [line.removeprefix("node/") for line in listed["stdout"].split()] if listed["retcode"] == 0 else []
+    nodes = (
+        [line.removeprefix("node/") for line in listed["stdout"].split()] if listed["retcode"] == 0 else []
+    )
     if not (gone := sorted(set(nodes) - set(keep))):
         return ret
-    changes = {node: "removed" for node in gone}
+    changes = dict.fromkeys(gone, "removed")
     if __opts__["test"]:
         return {**ret, "result": None, "changes": changes, "comment": "would be removed"}
     for node in gone:
