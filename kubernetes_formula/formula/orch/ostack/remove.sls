@@ -5,8 +5,8 @@
 {%- if name not in machines %}
 {{- raise("ostack.remove: the model has no machine '" ~ name ~ "'; give one with pillar='{\"name\": …}'") }}
 {%- endif %}
-{%- set config = machines | dictsort | selectattr("1.role", "contains", "config") | map("first") | first %}
-{%- set others = machines | dictsort | selectattr("1.role", "contains", "kube_master") | map("first") | reject("equalto", name) | list %}
+{%- set config = machines | dictsort | selectattr("1.role.config", "defined") | map("first") | first %}
+{%- set others = machines | dictsort | selectattr("1.role.kube_master", "defined") | map("first") | reject("equalto", name) | list %}
 {%- if name == config or (not others and "kube_master" in machines[name].role) %}
 {{- raise("ostack.remove: " ~ name ~ " is the only one of its kind; the cloud cannot be without it") }}
 {%- endif %}

@@ -2,7 +2,7 @@
 # a snapshot that lies on that master. All API servers and members stop; that master starts a cluster of its own with the
 # snapshot's data, the others join it anew. Old data is set aside on each machine.
 {%- set machines, name, steps = pillar["machine"], pillar.get("name", ""), [] %}
-{%- set masters = machines | dictsort | selectattr("1.role", "contains", "kube_master") | map("first") | list %}
+{%- set masters = machines | dictsort | selectattr("1.role.kube_master", "defined") | map("first") | list %}
 {%- if name not in masters or not pillar.get("snapshot") %}
 {{- raise("ostack.restore: needs pillar='{\"name\": a master of " ~ masters | join(", ") ~ ", \"snapshot\": a file on it}'") }}
 {%- endif %}

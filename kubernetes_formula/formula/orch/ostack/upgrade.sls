@@ -2,7 +2,7 @@
 # by one, then the nodes whose kubelet is another version, one by one (or `pillar='{"by": "rack"}'`), each drained before and given
 # back after. Stops at the first failure; run again, it goes on there.
 {%- set machines = pillar["machine"] %}
-{%- set config = machines | dictsort | selectattr("1.role", "contains", "config") | map("first") | first %}
+{%- set config = machines | dictsort | selectattr("1.role.config", "defined") | map("first") | first %}
 {%- set about = salt["saltutil.cmd"](config, "kubernetes_node.upgrade").get(config, {}).get("ret", {}) %}
 {%- if about is not mapping %}
 {{- raise("ostack.upgrade: " ~ about) }}
