@@ -1,9 +1,10 @@
-"""The orchestrations of Kubernetes as lists of steps: rendered as the Salt master does, with what the cluster says given."""
+"""The orchestrations of Kubernetes as lists of steps: rendered as the Salt master does, the cluster's word given."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -50,7 +51,7 @@ def steps(tmp_path: Any) -> Callable[..., list[tuple[str, str]]]:
         assert done["result"], done["data"]
         document = yaml.safe_load(done["data"])
         listed = [(step, next(iter(body))) for step, body in document.items()]
-        for (before, _), (after, function) in zip(listed, listed[1:], strict=False):
+        for (before, _), (after, function) in pairwise(listed):
             assert {"require": [{"salt": before}]} in document[after][function], "one after another"
         assert all({"failhard": True} in body[next(iter(body))] for body in document.values())
         return listed
