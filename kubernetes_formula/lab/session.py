@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from kubernetes_formula.lab import derivation, image, machines, provisioning, switches, underlay, wheel
 from kubernetes_formula.lab import engine as engines
 from kubernetes_formula.lab.place import Place, cache_root
+from kubernetes_formula.outcome import Outcome
 from reclass_model.inventory import Inventory, get
 from reclass_model.repository import Repository
 from reclass_model.secrets import Keyring
@@ -143,13 +144,18 @@ class Session:
         if underlay.enlist(self._container(machine), machine.name, states):
             self.progress(f"{machine.name}: {states.replace(',', ' and ')}")
 
-    def apply_states(self, _: Repository) -> None:
+    def apply_states(self, repository: Repository) -> None:
         """All machines in the order of `salt-run state.orch ostack.underlay`."""
         master, names = self._container(self.everyone[0]), [machine.name for machine in self.everyone]
-        announced = underlay.apply(master, names, test=True, progress=self.progress) if self.rehearse else {}
-        done = underlay.apply(master, names, progress=self.progress)
+        absent = set(repository.node_names()).difference(names)
+
+        def apply(test: bool = False) -> dict[str, Outcome]:
+            return underlay.apply(master, names, absent, test=test, progress=self.progress)
+
+        announced = apply(test=True) if self.rehearse else {}
+        done = apply()
         if self.rehearse:
-            again = underlay.apply(master, names, progress=self.progress)
+            again = apply()
             for name in names:
                 underlay.demand_truth(announced[name], done[name], again[name], name)
             self.progress("test=True told the truth on every machine; a second run changed nothing")

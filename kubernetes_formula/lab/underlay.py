@@ -42,14 +42,19 @@ def enlist(container: Container, machine: str, states: str) -> bool:
 
 
 def apply(
-    master: Container, machines: Collection[str], *, test: bool = False, progress: Callable[[str], None]
+    master: Container,
+    machines: Collection[str],
+    absent: Collection[str] = (),
+    *,
+    test: bool = False,
+    progress: Callable[[str], None],
 ) -> dict[str, Outcome]:
-    """`salt-run ostack.underlay` for these machines: what was done on each.
+    """`salt-run ostack.underlay` for these machines, without the model's others: what was done on each.
 
     Raises OperatorError E810 when the orchestration cannot run, E811 with machine, state and reason where one fails.
     """
     command = [f"{SALT}salt-run", "--out", "json", "--log-level", "error", "ostack.underlay"]
-    command += [f"only={','.join(sorted(machines))}", *(["test=True"] if test else [])]
+    command += [f"only={','.join(sorted(machines))}", f"absent={','.join(sorted(absent))}", f"test={test}"]
     api = master.client.api
     run = api.exec_create(master.id, command)["Id"]
     output, pending, said = b"", b"", ""

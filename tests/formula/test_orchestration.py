@@ -104,3 +104,19 @@ def test_restore(steps: Callable[..., Any]) -> None:
         "the other members join",
     ]
     assert json.dumps(listed)
+
+
+def test_the_underlay_goes_from_etcd_to_masters_to_nodes_and_labels_them_last(
+    steps: Callable[..., list[tuple[str, str]]],
+) -> None:
+    names = [name for name, _ in steps("underlay", {})]
+    assert names[0] == "every machine answers"
+    assert names[2:] == ["config", "etcd", "masters", "nodes", "labels"]
+
+
+def test_one_machine_of_the_underlay_still_gets_its_labels(
+    steps: Callable[..., list[tuple[str, str]]],
+) -> None:
+    assert [name for name, _ in steps("underlay", {"only": ["cmp02"]})][2:] == ["nodes", "labels"]
+    without = {"only": ["cfg01", "ctl01"], "absent": ["kmst01", "kmst02", "cmp01", "cmp02"]}
+    assert [name for name, _ in steps("underlay", without)][2:] == ["config", "masters", "nodes"]

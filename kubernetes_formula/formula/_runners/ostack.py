@@ -14,15 +14,18 @@ MODEL = "/srv/ostack-k8s/model"
 ANSWER_SECONDS = 60
 
 
-def underlay(only: list[str] | str = "", test: bool = False) -> dict[str, Any]:
+def underlay(only: list[str] | str = "", absent: list[str] | str = "", test: bool = False) -> dict[str, Any]:
     """Run the orchestration `ostack.underlay` (state.orch), with a line on stderr for each machine that is done.
 
-    `only`: machines (a list, or names with commas between) instead of all. Returns what was done on each machine
+    `only`: machines (a list, or names with commas between) instead of all; `absent`: machines that are not there, and
+    are not even needed to label the others' Nodes. Returns what was done on each machine
     ({states, changed, failed: {state: why}, seconds}) and `failed`, the phases that did not succeed; exit code 1 then.
 
     CLI: salt-run ostack.underlay only=cmp03.example.org test=True
     """
-    machines = only.split(",") if isinstance(only, str) and only else list(only)
+    machines, away = (
+        names.split(",") if isinstance(names, str) and names else list(names) for names in (only, absent)
+    )
     told: dict[str, list[Any]] = {}
     # in test mode the orchestration does not wait by itself
     error = answers(machines, "applied").get("Error", "") if test else _master_itself()
@@ -30,7 +33,9 @@ def underlay(only: list[str] | str = "", test: bool = False) -> dict[str, Any]:
         return {"machines": {}, "failed": {"the master and its machines": error}, "retcode": 1}
     with _listening(told):
         done = __salt__["state.orchestrate"](
-            "ostack.underlay", test=test or None, pillar={"only": machines, "master": "applied"}
+            "ostack.underlay",
+            test=test or None,
+            pillar={"only": machines, "absent": away, "master": "applied"},
         )
     from kubernetes_formula.outcome import joined
 

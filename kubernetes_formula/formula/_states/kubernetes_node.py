@@ -26,20 +26,13 @@ def reconciled(
     ret = {"name": name, "result": True, "changes": {}, "comment": "labels and taints are as wanted"}
     node = _wait(kubeconfig, name, timeout if joins and not __opts__["test"] else 0)
     if node is None:
-        if not joins:
-            return {**ret, "comment": f"{name} has not joined: it gets its labels when it has"}
-        if not __opts__["test"]:
-            return {
-                **ret,
-                "result": False,
-                "comment": f"{name} has not joined in {timeout} s: `journalctl -u kubelet`",
-            }
-        return {
-            **ret,
-            "result": None,
-            "changes": {"labels": labels},
-            "comment": "would be labelled when it has joined",
-        }
+        if __opts__["test"]:
+            comment = "would be labelled when it has joined"
+            return {**ret, "result": None, "changes": {"labels": labels}, "comment": comment}
+        if joins:
+            comment = f"{name} has not joined in {timeout} s: `journalctl -u kubelet`"
+            return {**ret, "result": False, "comment": comment}
+        return {**ret, "comment": f"{name} has not joined: it gets its labels with the next run"}
     patch, changes = _difference(node, labels, taints or {}, annotations or {})
     if not patch:
         return ret
