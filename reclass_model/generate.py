@@ -201,7 +201,7 @@ QUESTIONS: tuple[Question, ...] = (
 
 
 def machines(answers: Answers) -> tuple[Machine, ...]:
-    """The machines of a new cloud: the article's topology, or one machine with every role."""
+    """The machines of a new cloud: the article's topology, or one machine with every role that one can have."""
     network = IPv4Network(answers.underlay_network)
     known = nodes.roles()
 
@@ -218,7 +218,8 @@ def machines(answers: Answers) -> tuple[Machine, ...]:
 
     if answers.all_in_one:
         first = next(iter(known.values())).first
-        return (Machine(f"aio01.{answers.cluster_domain}", str(network[first]), tuple(known)),)
+        alone = tuple(name for name, role in known.items() if not role.several)
+        return (Machine(f"aio01.{answers.cluster_domain}", str(network[first]), alone),)
     return (
         *several(1, "config"),
         *several(answers.masters, "kube_master"),

@@ -41,6 +41,7 @@ class Role:
     name: str
     prefix: str
     first: int
+    several: bool  #: belongs to clouds of several machines only
     member: tuple[str, ...]  #: pillar paths of the member lists they join
     cluster: tuple[str, ...]  #: classes of the cluster that they alone include
 
@@ -57,7 +58,14 @@ def _role_data() -> dict[str, Any]:
 def roles() -> dict[str, Role]:
     """Every role, by name, in the order of template/roles.yml."""
     return {
-        name: Role(name, role["prefix"], role["first"], tuple(role["member"]), tuple(role.get("cluster", ())))
+        name: Role(
+            name,
+            role["prefix"],
+            role["first"],
+            role.get("several", False),
+            tuple(role["member"]),
+            tuple(role.get("cluster", ())),
+        )
         for name, role in _role_data()["role"].items()
     }
 
@@ -209,12 +217,16 @@ def remove(repository: Repository, name: str, progress: Callable[[str], None]) -
     Its certificates stay valid until they end: the secrets it could read have to be changed by a person.
     Raises OperatorError E003 for an unknown machine.
     """
+    from reclass_model import pki, secrets
+
     names = repository.node_names()
     fqdn = name if name in names else next((known for known in names if known.split(".")[0] == name), name)
     if fqdn not in names:
         raise OperatorError(f"no machine {name!r}", code="E003", hint=f"machines: {', '.join(names)}")
     _take_out(repository, fqdn)
     progress(f"{fqdn} is out of the model")
+    left = Repository(repository.root)
+    pki.issue(left, secrets.Keyring.find(left), progress=progress)  # nobody knows its public keys any more
     return repository.node_file(fqdn)
 
 

@@ -10,14 +10,30 @@ from functools import cache
 from typing import Any
 
 from reclass_model.difference import underlay_digest
-from reclass_model.inventory import Node
+from reclass_model.inventory import Inventory, Node, get
 from reclass_model.repository import Repository
+
+ROLE = "system.role."
 
 
 def delivered(node: Node, revision: str) -> dict[str, Any]:
     """The pillar of a machine at a commit, secrets still tokens; `/etc/ostack-k8s/applied` repeats `ostack_k8s`."""
     delivery = {"revision": revision, "underlay": underlay_digest(node.parameters), "version": _version()}
     return {**node.parameters, "ostack_k8s": delivery}
+
+
+def orchestration(inventory: Inventory) -> dict[str, Any]:
+    """What the Salt master's orchestrations know: every machine with its roles, address and rack. No secrets."""
+    return {
+        "machine": {
+            node.name: {
+                "address": get(node.parameters, "_param:address", ""),
+                "rack": get(node.parameters, "_param:rack", ""),
+                "role": {name.removeprefix(ROLE): {} for name in node.classes if name.startswith(ROLE)},
+            }
+            for node in inventory.nodes()
+        }
+    }
 
 
 def revision_of(repository: Repository) -> str:

@@ -75,14 +75,19 @@ def issue(
         if not (path := repository.pki_dir / name).exists():
             write_atomically(path, "parameters: {}\n")  # the model includes these files as classes
     issuer = _Issuer(repository, keyring, progress, renew, now or datetime.now(UTC))
-    files = {
-        repository.pki_dir / f"{node.name}.yml": issuer.machine(node)
-        for node in Inventory(repository).nodes()
-    }
+    machines: dict[str, Pki] = {}
+    acquaintances: dict[str, list[str]] = {}  # machine → keypairs of which it knows every public half
+    for node in Inventory(repository).nodes():
+        machines[node.name] = issuer.machine(node)
+        declared = (node.parameters.get("pki") or {}).get("public_key")
+        acquaintances[node.name] = [name for name, _ in _present(declared)]
+    for machine, names in acquaintances.items():
+        if names:
+            machines[machine]["public_key"] = {name: _public_halves(name, machines) for name in names}
     files = {
         repository.pki_dir / AUTHORITY_KEYS: issuer.masters,
         repository.pki_dir / AUTHORITIES: {"authority": issuer.authorities},
-        **files,
+        **{repository.pki_dir / f"{machine}.yml": content for machine, content in machines.items()},
     }
     return [path for path, content in files.items() if _write(path, content)]
 
@@ -144,6 +149,15 @@ def _certificate(node: str | None, name: str, authority: str, declared: Mapping[
 def _names(declared: Mapping[str, Any]) -> list[str]:
     """The names of a certificate: `{<name>: {}}`, or `{<any>: <name>}` where the name is a reference."""
     return [str(value or key) for key, value in _present(declared.get("names"))]
+
+
+def _public_halves(name: str, machines: Mapping[str, Pki]) -> dict[str, str]:
+    """Machine → its public key of the keypair `name`."""
+    return {
+        machine: content["keypair"][name]["public_key"]
+        for machine, content in machines.items()
+        if name in content.get("keypair", {})
+    }
 
 
 def _present(declared: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:

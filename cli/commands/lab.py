@@ -84,7 +84,7 @@ def down(invocation: Invocation, docker_host: str | None) -> None:
 @command("status", "ostack-k8s lab status", group=lab)
 @docker_option
 def status(invocation: Invocation, docker_host: str | None) -> None:
-    """List the machines of the lab."""
+    """Show the machines and their health: container, systemd, Salt minion, applied commit, Kubernetes node."""
     from kubernetes_formula import lab as core
 
     _show(invocation, core.status(invocation.repository, docker_host=docker_host))
@@ -119,8 +119,11 @@ def _show(invocation: Invocation, state: LabState) -> None:
     invocation.show(
         state,
         lambda: print_table(
-            ("machine", "address", "state"),
-            [(machine.name, machine.address, machine.state) for machine in state.nodes],
+            ("machine", "address", "state", "systemd", "minion", "applied", "node"),
+            [
+                (m.name, m.address, m.state, m.system, m.minion, m.applied or "not yet", m.node)
+                for m in state.nodes
+            ],
             styles=("bold", "", "cyan"),
         ),
     )

@@ -10,7 +10,11 @@ from cli.options import Invocation, command, complete_node
 @command("validate", "ostack-k8s validate", "ostack-k8s -C mycloud validate -o json")
 @click.option("--live", is_flag=True, help="Also ask the machines, through the Salt master.")
 def validate(invocation: Invocation, live: bool) -> None:
-    """Check the model: schemas, then rules across machines."""
+    """Check the model: schemas, then rules across machines.
+
+    With --live (on the config machine) also the machines: system, kernel, memory, disks, clocks, names, MTU, ports in
+    both directions, programs that are not ours; and whether what runs is what the model says (a warning).
+    """
     from cli.output.errors import print_problems
     from cli.output.structured import plain
     from reclass_model.validation import validate as check
@@ -19,9 +23,12 @@ def validate(invocation: Invocation, live: bool) -> None:
     warnings = [*report.warnings]
     errors = [*report.errors]
     if live:
-        from cli.workflows.live import disagreements
+        from cli.workflows.live import live_problems
+        from reclass_model.validation import is_error
 
-        errors += disagreements(invocation.inventory)
+        found = live_problems(invocation.inventory, invocation.progress)
+        errors += [problem for problem in found if is_error(problem)]
+        warnings += [problem for problem in found if not is_error(problem)]
 
     def people() -> None:
         print_problems(warnings, colour="yellow")

@@ -1,67 +1,84 @@
-"""The machines as they are, asked through the Salt master: is the model that was applied the model that we have?"""
+"""The machines as they are, asked through the Salt master: are they fit for the model, and is it the one they run?"""
 
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from reclass_model.errors import OperatorError, Problem
 
 if TYPE_CHECKING:
     from reclass_model.inventory import Inventory
 
+MASTER = Path("/etc/salt/master")
 APPLIED = "/etc/ostack-k8s/applied"  # written by the last state of a successful state.apply
-TIMEOUT_SECONDS = 20
+ANSWER_SECONDS = 20  # over the time that a question itself takes
 
 
-def disagreements(inventory: Inventory) -> list[Problem]:
-    """Machines that do not answer, or whose applied underlay is not the model's; E033 where no Salt master is."""
+def live_problems(inventory: Inventory, progress: Callable[[str], None]) -> list[Problem]:
+    """What is wrong with the machines, by code: E230 no answer, E24x unfit, W23x not (yet) what the model says.
+
+    Raises OperatorError E033 where no Salt master is.
+    """
     from reclass_model.difference import underlay_digest
+    from reclass_model.inventory import get
+    from reclass_model.validation import preflight
 
-    applied = _ask_all()
+    nodes = {node.name: node for node in inventory.nodes()}
+    there = _ask(nodes, "saltutil.sync_modules", {"refresh": True})
+    progress(f"{len(there)} of {len(nodes)} machine(s) answer; they try each other's ports now")
+    asked = preflight.questions(nodes[name] for name in nodes if name in there)
+    facts = _ask(there, "preflight.facts", {"questions": asked}, preflight.LISTENING_SECONDS)
+    applied = _ask(there, "file.read", {"path": APPLIED})
+    names = {str(get(node.parameters, "_param:address", "")): name for name, node in nodes.items()}
     found = []
-    for node in inventory.nodes():
-        hint = "run `salt-call state.apply` on it"
-        if node.name not in applied:
-            found.append(
-                Problem(
-                    "E230", "does not answer the Salt master", node=node.name, hint="is its minion running?"
-                )
-            )
-        elif not applied[node.name]:
-            found.append(Problem("E231", "nothing was applied there yet", node=node.name, hint=hint))
-        elif applied[node.name] != underlay_digest(node.parameters):
-            found.append(
-                Problem("E232", "what was applied is not what the model says", node=node.name, hint=hint)
-            )
+    for name, node in nodes.items():
+        answer = facts.get(name)
+        if not isinstance(answer, dict):
+            said = f": {answer}" if answer else ""
+            hint = "on it: systemctl status salt-minion; on the master: salt-key --list all"
+            found.append(Problem("E230", f"does not answer the Salt master{said}", node=name, hint=hint))
+            continue
+        found += preflight.judge(node, answer, names)
+        digest = _underlay(applied.get(name))
+        if digest != underlay_digest(node.parameters):
+            code, what = ("W232", "what was applied is not what the model says")
+            if not digest:
+                code, what = "W231", "nothing was applied yet"
+            found.append(Problem(code, what, node=name, hint="salt-run state.orch ostack.underlay"))
     return found
 
 
-def _ask_all() -> dict[str, str]:
-    """Machine → digest of the underlay that was applied there, "" for none."""
-    if shutil.which("salt") is None:
+def _ask(
+    machines: Collection[str], function: str, arguments: dict[str, Any], seconds: int = 0
+) -> dict[str, Any]:
+    """What each machine returns; who does not answer is not in it."""
+    if not MASTER.is_file():
         raise OperatorError(
             "the Salt master is not on this machine",
             code="E033",
             hint="run this on the config machine, as root",
         )
-    call = ["salt", "--static", "--out", "json", "--timeout", str(TIMEOUT_SECONDS), "*", "file.read", APPLIED]
-    done = subprocess.run(call, capture_output=True, text=True, check=False)
     try:
-        answers = json.loads(done.stdout)
-    except ValueError:
-        said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
+        import salt.client
+        import salt.exceptions
+    except ImportError:
+        raise OperatorError("Salt is not installed beside ostack-k8s", code="E031") from None
+    try:
+        with salt.client.LocalClient(str(MASTER)) as client:
+            answers = client.cmd_iter(
+                sorted(machines), function, tgt_type="list", kwarg=arguments, timeout=seconds + ANSWER_SECONDS
+            )
+            return {name: said["ret"] for answer in answers for name, said in answer.items() if "ret" in said}
+    except (salt.exceptions.SaltException, OSError) as error:
         raise OperatorError(
-            f"the Salt master does not answer: {said[-1]}",
-            code="E033",
-            hint="run this on the config machine; `systemctl status salt-master` there tells more",
-        ) from None
-    return {name: _underlay(text) for name, text in answers.items() if isinstance(text, str)}
+            f"the Salt master does not answer: {error}", code="E033", hint="systemctl status salt-master"
+        ) from error
 
 
-def _underlay(text: str) -> str:
+def _underlay(text: Any) -> str:
     try:
         return str(json.loads(text)["underlay"])
     except (ValueError, KeyError, TypeError):

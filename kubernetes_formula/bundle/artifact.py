@@ -49,8 +49,9 @@ def wanted(recipe: Mapping[str, Any]) -> list[Wanted]:
         for key in ("version", "path"):
             if not entry.get(key):
                 raise OperatorError(f"bundle:artifact:{name}:{key} is not set", code="E701")
+    sums = recipe.get("checksum") or {}
     return [
-        Wanted(name, str(entry["version"]), entry["path"], entry.get("image"), entry.get("sha256"))
+        Wanted(name, str(entry["version"]), entry["path"], entry.get("image"), sums.get(entry["path"]))
         for name, entry in entries.items()
     ]
 

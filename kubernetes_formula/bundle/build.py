@@ -70,9 +70,17 @@ def _fill(
         write_sums(directory, [artifact])
         done = "reused" if cached.reused else f"made in {time.monotonic() - started:.1f} s"
         progress(f"{entry.name} {done}, {artifact.bytes / 1e6:.1f} MB")
-    contents = json.dumps({"artifacts": [asdict(artifact) for artifact in artifacts]}, indent=2)
-    write_atomically(directory / CONTENTS, contents + "\n")
+    _write_contents(directory / CONTENTS, artifacts)
     return artifacts
+
+
+def _write_contents(path: Path, artifacts: list[Artifact]) -> None:
+    """Enter artifacts in the bundle's list; those of other paths (another version) stay."""
+    listed = json.loads(path.read_text())["artifacts"] if path.is_file() else []
+    ours = {artifact.path for artifact in artifacts}
+    kept = [entry for entry in listed if entry["path"] not in ours]
+    contents = json.dumps({"artifacts": [*map(asdict, artifacts), *kept]}, indent=2)
+    write_atomically(path, contents + "\n")
 
 
 def _place(cached: Path, sha256: str, target: Path) -> None:

@@ -18,7 +18,8 @@ REBUILD = "run `ostack-k8s bundle build` again: it replaces what is not right"
 RECORDED = "underlay/bundle.yml"
 HEADER = """\
 ---
-# What each artifact of the bundle must hash to: written by `ostack-k8s bundle build` and `bundle verify --record`.
+# What each artifact of the bundle must hash to, by its path (which names the version).
+# Written by `ostack-k8s bundle build` and `bundle verify --record`.
 """
 
 
@@ -59,13 +60,15 @@ def inspect(directory: Path, recipe: Mapping[str, Any]) -> list[Artifact]:
 
 
 def record(repository: Repository, artifacts: Sequence[Artifact]) -> Path:
-    """Write the artifacts' checksums to the cluster level of the model; the file's path."""
-    sums = {
-        artifact.name: {"sha256": artifact.sha256}
-        for artifact in sorted(artifacts, key=lambda item: item.name)
-    }
+    """Enter the artifacts' checksums, by path, in the cluster level of the model; the file's path.
+
+    Those of other paths stay: versions that are not used now, or not yet, keep theirs.
+    """
     target = repository.cluster_dir / RECORDED
-    text = yaml.safe_dump({"parameters": {"bundle": {"artifact": sums}}}, sort_keys=False)
+    document = yaml.safe_load(target.read_text(encoding="utf-8")) if target.is_file() else None
+    bundle = ((document or {}).get("parameters") or {}).get("bundle") or {}
+    sums = (bundle.get("checksum") or {}) | {artifact.path: artifact.sha256 for artifact in artifacts}
+    text = yaml.safe_dump({"parameters": {"bundle": {"checksum": dict(sorted(sums.items()))}}}, width=1 << 16)
     write_atomically(target, HEADER + text)
     return target
 

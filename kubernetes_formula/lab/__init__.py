@@ -1,7 +1,7 @@
 """The lab: the machines of a deployment repo as systemd containers, deployed as production is.
 
-`up` derives a repo of its own from the given one, starts a container per machine, applies the states in each and
-runs the overlay's actions it is given. `down` leaves nothing but the cached node image.
+`up` derives a repo of its own from the given one, starts a container per machine, has the Salt master apply the states
+and runs the overlay's actions it is given. `down` leaves nothing but the cached node image.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kubernetes_formula.lab import engine as engines
@@ -78,13 +79,20 @@ def down(repository: Repository, *, docker_host: str | None = None) -> None:
 
 
 def status(repository: Repository, *, docker_host: str | None = None) -> LabState:
-    """The lab's machines and where its files are; no machines when it is down."""
+    """The lab's machines with their health, and where its files are; no machines when it is down."""
     place = _place(repository)
     engine = engines.connect(place, docker_host)
-    found = tuple(
-        machines.observe(container, place) for container in machines.containers(engine, place.cluster)
+    present = machines.containers(engine, place.cluster)
+    with ThreadPoolExecutor() as pool:
+        examined = pool.map(lambda one: machines.examine(one, machines.observe(one, place)), present)
+    found = tuple(examined)
+    running = [one for one, machine in zip(present, found, strict=True) if machine.state == "running"]
+    nodes = next(filter(None, map(machines.readiness, running)), {})
+    return LabState(
+        tuple(replace(machine, node=nodes.get(machine.name, "")) for machine in found),
+        place.kubeconfig,
+        place.model,
     )
-    return LabState(found, place.kubeconfig, place.model)
 
 
 def execute(

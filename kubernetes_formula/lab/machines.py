@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,13 +33,15 @@ ADDRESS = "ostack-k8s.lab.address"
 OWNER = "ostack-k8s.lab.owner"  #: label: who holds the keys it was made with (age public key)
 BLUEPRINT = "ostack-k8s.lab.blueprint"  #: label: digest of what the container was made from
 ROLE_CLASS = "system.role."
-BUNDLE = "/srv/ostack-k8s/bundle"  #: where a machine sees the bundle
+BUNDLE = "/srv/ostack-k8s/bundle"  #: where the config machine sees the bundle, which it serves
 BUILDER_SOCKET = "/run/docker.sock"  #: where the config machine sees the engine that builds images
 VOLUMES = {
     "containerd": "/var/lib/containerd",
     "etcd": "/var/lib/etcd",
+    "glusterd": "/var/lib/glusterd",
     "srv": "/srv",
 }  #: kept over re-creation
+INIT = ["/lib/systemd/systemd"]
 CGROUP = "ostack-k8s-lab"  #: where system.lab puts the pods of the lab's machines in the host's tree
 BOOT_SECONDS = 60
 FAULTS = ("kill", "pause", "partition", "restart")
@@ -62,10 +64,16 @@ class Machine:
     name: str
     address: str
     state: str  #: running, paused, partitioned, exited, created …
+    system: str = ""  #: what systemd says of it: running, degraded (a unit failed) …
+    minion: str = ""  #: its Salt minion: active, or what systemd calls it
+    applied: str = ""  #: the commit of the last complete run of its states
+    node: str = ""  #: in Kubernetes: Ready, NotReady, "" for no node
 
 
 def blueprints(nodes: Iterable[Node], cluster: str, only: Collection[str] = ()) -> tuple[Blueprint, ...]:
-    """The machines to make, in the order they are brought up: config, masters, the rest; `only` keeps these roles.
+    """The machines to make, in the order they are brought up: config, masters, the rest.
+
+    `only` keeps these roles, and the config machine, which commands the others.
 
     Raises OperatorError E805 when no machine has one of the roles.
     """
@@ -83,7 +91,7 @@ def blueprints(nodes: Iterable[Node], cluster: str, only: Collection[str] = ()) 
             code="E805",
             hint=f"roles of this model: {', '.join(sorted(known))}",
         )
-    chosen = [machine for machine in found if not only or machine.roles & set(only)]
+    chosen = [machine for machine in found if not only or machine.roles & {"config", *only}]
     return tuple(
         sorted(chosen, key=lambda m: ("config" not in m.roles, "kube_master" not in m.roles, m.name))
     )
@@ -103,14 +111,16 @@ def configuration(
     `owner` is the public key of the lab's operator.
     All capabilities but SYS_RESOURCE instead of `Privileged`, which fails where the host itself lacks that one.
     """
-    binds = ["/sys/fs/cgroup:/sys/fs/cgroup:rw", f"{bundle}:{BUNDLE}:ro"]
+    binds = ["/sys/fs/cgroup:/sys/fs/cgroup:rw"]
     binds += [f"{machine.container}-{name}:{path}" for name, path in VOLUMES.items()]
-    if builder is not None and "config" in machine.roles:
-        binds.append(f"{builder}:{BUILDER_SOCKET}")
+    if "config" in machine.roles:
+        binds.append(f"{bundle}:{BUNDLE}:ro")
+        if builder is not None:
+            binds.append(f"{builder}:{BUILDER_SOCKET}")
     wanted: dict[str, Any] = {
         "Image": image,
         "Hostname": machine.name,
-        "Cmd": ["/lib/systemd/systemd"],
+        "Cmd": INIT,
         # the second is for newer systemd on hosts with version 1 cgroups
         "Env": ["container=docker", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"],
         "StopSignal": "SIGRTMIN+3",
@@ -131,21 +141,27 @@ def configuration(
                 for host in (other.name, other.name.partition(".")[0])
             ],
         },
-        "NetworkingConfig": {"EndpointsConfig": {place.network: _endpoint(machine.address)}},
+        "NetworkingConfig": attachment(place, machine.address),
     }
+    return labelled(wanted, place, machine.name, machine.address, owner)
+
+
+def attachment(place: Place, address: str) -> dict[str, Any]:
+    """NetworkingConfig of a container on the lab's network."""
+    return {"EndpointsConfig": {place.network: {"IPAMConfig": {"IPv4Address": address}}}}
+
+
+def labelled(wanted: Mapping[str, Any], place: Place, name: str, address: str, owner: str) -> dict[str, Any]:
+    """What to create, with the labels by which the lab knows it and what it was made from."""
     digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:12]
-    wanted["Labels"] = {
-        LAB: place.cluster,
-        MACHINE: machine.name,
-        ADDRESS: machine.address,
-        BLUEPRINT: digest,
-        OWNER: owner,
-    }
-    return wanted
+    labels = {LAB: place.cluster, MACHINE: name, ADDRESS: address, BLUEPRINT: digest, OWNER: owner}
+    return {**wanted, "Labels": labels}
 
 
-def ensure_network(engine: docker.DockerClient, place: Place, subnet: str) -> None:
+def ensure_network(engine: docker.DockerClient, place: Place, subnet: str, taken: Collection[str]) -> None:
     """The underlay network: the model's addresses, no way out (routed to the host, never translated).
+
+    The host itself has the first address that is not `taken`.
 
     Raises OperatorError E806 when the engine refuses it, most often because the addresses are in use on this host.
     """
@@ -153,7 +169,7 @@ def ensure_network(engine: docker.DockerClient, place: Place, subnet: str) -> No
 
     if engine.networks.list(names=[f"^{place.network}$"]):
         return
-    gateway = str(next(ipaddress.ip_network(subnet).hosts()))
+    gateway = next(str(host) for host in ipaddress.ip_network(subnet).hosts() if str(host) not in taken)
     try:
         engine.networks.create(
             place.network,
@@ -263,6 +279,33 @@ def observe(container: Container, place: Place) -> Machine:
     return Machine(container.labels[MACHINE], container.labels[ADDRESS], state)
 
 
+def examine(container: Container, machine: Machine) -> Machine:
+    """A running machine with its health: systemd, minion, applied commit."""
+    if machine.state != "running" or container.attrs["Config"]["Cmd"] != INIT:  # a switch has no more to say
+        return machine
+    done = container.exec_run(["sh", "-c", _HEALTH]).output.decode(errors="replace")
+    system, minion, applied = [*done.split("\n", 2), "", "", ""][:3]
+    try:
+        revision = str(json.loads(applied)["revision"])[:12]
+    except (ValueError, KeyError):
+        revision = ""
+    return replace(machine, system=system, minion=minion, applied=revision)
+
+
+_HEALTH = "systemctl is-system-running; systemctl is-active salt-minion; cat /etc/ostack-k8s/applied"
+
+
+def readiness(container: Container) -> dict[str, str]:
+    """Node → Ready or NotReady, as this master's API says; {} when it does not answer."""
+    query = "{range .items[*]}{.metadata.name} {.status.conditions[?(@.type=='Ready')].status}{'\\n'}{end}"
+    kubectl = ["kubectl", "--kubeconfig", "/etc/kubernetes/admin.kubeconfig", "--request-timeout=3s"]
+    done = container.exec_run([*kubectl, "get", "nodes", "-o", f"jsonpath={query}"])
+    if done.exit_code != 0:
+        return {}
+    rows = [line.split() for line in done.output.decode().splitlines()]
+    return {row[0]: "Ready" if row[1:] == ["True"] else "NotReady" for row in rows if row}
+
+
 def inflict(engine: docker.DockerClient, place: Place, kind: str, container: Container) -> None:
     """One fault: `kill` (power cut), `pause` (hang), `partition` (cable out), `restart` (which also heals these)."""
     if kind == "kill":
@@ -279,16 +322,31 @@ def inflict(engine: docker.DockerClient, place: Place, kind: str, container: Con
 
 def remove(engine: docker.DockerClient, place: Place) -> None:
     """Containers, volumes and network of this lab."""
-    names = [str(container.name) for container in containers(engine, place.cluster)]
-    for container in containers(engine, place.cluster):
+    present = containers(engine, place.cluster)
+    names = [str(container.name) for container in present]
+    images = {str(container.attrs["Image"]) for container in present}
+    for container in present:
         container.remove(force=True, v=True)
         _remove_cgroups(container.labels[MACHINE])
-    volumes = {f"{name}-{volume}" for name in names for volume in VOLUMES}
-    for volume in engine.volumes.list():
-        if volume.name in volumes:
-            volume.remove(force=True)
+    wanted = {f"{name}-{volume}" for name in names for volume in VOLUMES}
+    volumes = [volume for volume in engine.volumes.list() if volume.name in wanted]
+    if volumes:
+        _release_mount_points(engine, images.pop(), [str(volume.name) for volume in volumes])
+    for volume in volumes:
+        volume.remove(force=True)
     for network in engine.networks.list(filters={"label": f"{LAB}={place.cluster}"}):
         network.remove()
+
+
+def _release_mount_points(engine: docker.DockerClient, image: str, volumes: Collection[str]) -> None:
+    """Empty mount points on the machines' /srv are immutable (state mount_point): the engine could not remove them."""
+    engine.containers.run(
+        image,
+        ["sh", "-c", "chattr -i /volume/*/ostack-k8s/shared/* 2> /dev/null || true"],
+        cap_add=["LINUX_IMMUTABLE"],
+        remove=True,
+        volumes={name: {"bind": f"/volume/{name}", "mode": "rw"} for name in volumes},
+    )
 
 
 def _heal(engine: docker.DockerClient, container: Container) -> None:
@@ -314,7 +372,3 @@ def _remove_cgroups(machine: str) -> None:
                 os.rmdir(folder)
             with suppress(OSError):  # other machines of a lab are in there
                 left.parent.rmdir()
-
-
-def _endpoint(address: str) -> dict[str, Any]:
-    return {"IPAMConfig": {"IPv4Address": address}}

@@ -1,7 +1,7 @@
 """What a machine needs before Salt can run on it, put there as an installer of bare metal would.
 
-Our code (a wheel), the machine's identity, a checkout of the model and the masterless Salt configuration. Each is
-put in place only where it differs.
+Our code (a wheel), the machine's identity, a checkout of the model and the Salt configuration to run without a
+master, with which the machine makes itself a minion. Each is put in place only where it differs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BARE = "/srv/ostack-k8s/model.git"
 IDENTITY = "/etc/ostack-k8s/identity"
 MINION = "/etc/salt/minion"
 _ARRIVING = "/srv/ostack-k8s/arriving.bundle"
-_COMMANDS = ("ostack-k8s", "salt-call", "salt-run")
+_COMMANDS = ("ostack-k8s", "salt", "salt-call", "salt-key", "salt-run")
 
 
 @dataclass(frozen=True)
@@ -77,16 +77,16 @@ def install(container: Container, name: str, content: bytes) -> bool:
 {VENV}/bin/pip install --quiet --no-deps --no-index --force-reinstall {target}
 rm {target}
 {links}
-echo {digest} > {mark}""",
+echo {digest} > {mark}
+systemctl try-restart salt-master.service salt-minion.service 2> /dev/null || true""",
     )
     return True
 
 
 def introduce(container: Container, machine: str, identity: Path) -> None:
-    """The machine's identity and the masterless Salt configuration."""
+    """The machine's identity, and the Salt configuration with which it runs its states without a master (--local)."""
     configuration = {
         "id": machine,
-        "file_client": "local",
         "file_roots": {"base": [run(container, f"{VENV}/bin/python -c {shlex.quote(_FORMULA)}")]},
         "ext_pillar": [{"ostack_k8s": {"repository": MODEL}}],
         "minion_data_cache": False,

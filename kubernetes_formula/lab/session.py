@@ -6,6 +6,7 @@ caller, which knows images and rollouts.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kubernetes_formula.lab import derivation, image, machines, provisioning, states, wheel
+from kubernetes_formula.lab import derivation, image, machines, provisioning, switches, underlay, wheel
 from kubernetes_formula.lab import engine as engines
 from kubernetes_formula.lab.place import Place, cache_root
+from kubernetes_formula.outcome import Outcome
 from reclass_model.inventory import Inventory, get
 from reclass_model.repository import Repository
 from reclass_model.secrets import Keyring
@@ -58,6 +60,7 @@ class Session:
             Action("network and machines", self.start_machines),
             Action("software and identity", self.provision),
             Action("model", self.deliver),
+            Action("Salt master and minions", self.enlist),
             Action("states", self.apply_states),
             Action("kubeconfig", self.write_kubeconfig),
             *overlay,
@@ -89,7 +92,9 @@ class Session:
         subnet = str(get(inventory.config_node().parameters, "_param:underlay_network"))
         builder = engines.socket_path(self.engine)
         owner = " ".join(repository.settings.recipients.operators.values())
-        machines.ensure_network(self.engine, self.place, subnet)
+        racks = switches.switches(inventory.nodes())
+        taken = {machine.address for machine in everyone} | {switch.address for switch in racks}
+        machines.ensure_network(self.engine, self.place, subnet, taken)
         for machine in self.everyone:
             wanted = machines.configuration(
                 machine, everyone, self.place, self.node_image, self.bundle.resolve(), builder, owner
@@ -98,47 +103,74 @@ class Session:
             if "config" in machine.roles:
                 machines.ensure_way_out(self.engine, self.place, machine.container)
             self.progress(f"{machine.name} ({machine.address}): {done}")
+        here = {machine.name for machine in self.everyone}
+        for switch in racks:
+            if here & set(switch.machines):
+                reveal = Keyring(self.place.identity / "operator.age").reveal
+                wanted = switches.configuration(switch, self.place, self.node_image, owner, reveal)
+                done = machines.ensure_machine(self.engine, f"{self.place.cluster}-{switch.name}", wanted)
+                self.progress(f"{switch.name} ({switch.address}), switch: {done}")
         for machine in self.everyone:
             machines.wait_for_boot(self._container(machine))
 
     def provision(self, _: Repository) -> None:
         name, content = wheel.build()
-        for machine in self.everyone:
+
+        def provide(machine: machines.Blueprint) -> None:
             container = self._container(machine)
             if provisioning.install(container, name, content):
                 self.progress(f"{machine.name}: {name} installed")
             identity = derivation.identity_of(self.place, machine.name)
             provisioning.introduce(container, machine.name, identity)
 
+        self._at_once(provide, self.everyone)
+
     def deliver(self, repository: Repository) -> None:
         """The model's HEAD onto every machine; after the overlay once more, for what that committed (a lock)."""
-        for machine in self.everyone:
+
+        def deliver(machine: machines.Blueprint) -> None:
             if provisioning.deliver(self._container(machine), repository):
                 self.progress(f"{machine.name}: model at {repository.describe('HEAD')}")
 
-    def apply_states(self, _: Repository) -> None:
-        """Config machine and masters first, at the same time (each waits for its peers), then the rest."""
-        first = [machine for machine in self.everyone if machine.roles & {"config", "kube_master"}]
-        rest = [machine for machine in self.everyone if machine not in first]
-        with ThreadPoolExecutor() as pool:
-            for wave in (first, rest):
-                list(pool.map(self._apply, wave))
+        self._at_once(deliver, self.everyone)
 
-    def _apply(self, machine: machines.Blueprint) -> None:
-        container = self._container(machine)
-        announced = states.apply(container, machine.name, test=True) if self.rehearse else None
-        done = states.apply(container, machine.name)
-        states.demand_success(done, machine.name)
-        self.progress(f"{machine.name}: {done.states} states, {len(done.changed)} changed something")
-        if announced is not None:
-            again = states.apply(container, machine.name)
-            states.demand_truth(announced, done, again, machine.name)
-            self.progress(f"{machine.name}: test=True told the truth; a second run changed nothing")
+    def enlist(self, _: Repository) -> None:
+        """The master first; from then on it has the minions' keys, and they have its."""
+        self._enlist(self.everyone[0])
+        self._at_once(self._enlist, self.everyone[1:])
+
+    def _enlist(self, machine: machines.Blueprint) -> None:
+        states = "salt.master,salt.minion" if "config" in machine.roles else "salt.minion"
+        if underlay.enlist(self._container(machine), machine.name, states):
+            self.progress(f"{machine.name}: {states.replace(',', ' and ')}")
+
+    def apply_states(self, repository: Repository) -> None:
+        """All machines in the order of `salt-run state.orch ostack.underlay`."""
+        master, names = self._container(self.everyone[0]), [machine.name for machine in self.everyone]
+        absent = set(repository.node_names()).difference(names)
+
+        def apply(test: bool = False) -> dict[str, Outcome]:
+            return underlay.apply(master, names, absent, test=test, progress=self.progress)
+
+        announced = apply(test=True) if self.rehearse else {}
+        done = apply()
+        if self.rehearse:
+            again = apply()
+            for name in names:
+                underlay.demand_truth(announced[name], done[name], again[name], name)
+            self.progress("test=True told the truth on every machine; a second run changed nothing")
 
     def write_kubeconfig(self, repository: Repository) -> None:
         from kubernetes_formula.rollout.access import kubeconfig
 
         kubeconfig(repository, Keyring(self.place.identity / "operator.age"), self.place.kubeconfig)
+
+    def _at_once(
+        self, work: Callable[[machines.Blueprint], None], them: Collection[machines.Blueprint]
+    ) -> None:
+        """The same work on many machines, as many at a time as this host has processors."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(work, them))
 
     def _container(self, machine: machines.Blueprint) -> Container:
         return self.engine.containers.get(machine.container)

@@ -1,6 +1,7 @@
-"""May these images follow those that run now? Unknown, skipped and earlier releases are refused.
+"""May these images, and this Kubernetes, follow what runs now? Unknown, skipped and earlier releases are refused.
 
-The releases and what each may be upgraded from are data (`openstack:release`).
+The releases of images and what each may be upgraded from are data (`openstack:release`); Kubernetes goes forward,
+one minor version at a time.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from reclass_model.repository import Repository
 from reclass_model.sources import Sources, nearest
 
 RELEASES = "openstack:release"
+KUBERNETES = "bundle:artifact:kube-apiserver:version"
 
 
 def image_releases(parameters: Mapping[str, Any]) -> dict[str, str]:
@@ -43,6 +45,30 @@ def release_problems(
             place = origin(repository, after.name, path, sources=sources)
             file, line = (place.file, place.line) if place else (None, None)
             yield Problem(code, f"{image}: {message}", after.name, path, file, line, hint)
+    versions = [get(node.parameters, KUBERNETES, None) for node in (before, after) if node]
+    if len(versions) == 2 and all(versions) and (found := _step_refusal(*map(str, versions))):
+        code, message, hint = found
+        place = origin(repository, after.name, KUBERNETES, sources=sources)
+        file, line = (place.file, place.line) if place else (None, None)
+        yield Problem(code, f"Kubernetes: {message}", after.name, KUBERNETES, file, line, hint)
+
+
+def _step_refusal(old: str, new: str) -> tuple[str, str, str] | None:
+    """(code, message, hint) of why Kubernetes `new` may not follow `old`; None when it may, or is no version."""
+    try:
+        was, now = ([int(part) for part in version.split("-")[0].split(".")] for version in (old, new))
+    except ValueError:
+        return None  # the schema speaks of that
+    if now < was:
+        return (
+            "E303",
+            f"{new} is older than {old}, which runs now",
+            f"Kubernetes does not go back: {old} or newer",
+        )
+    if now[0] != was[0] or now[1] > was[1] + 1:
+        hint = f"a version {was[0]}.{was[1] + 1} comes between; one minor version at a time"
+        return "E302", f"{old}, which runs now, cannot go straight to {new}", hint
+    return None
 
 
 def _refusal(

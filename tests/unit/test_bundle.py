@@ -87,11 +87,11 @@ def site() -> Iterator[Site]:
     site.server.server_close()
 
 
-def recipe(site: Site, **tool: Any) -> dict[str, Any]:
+def recipe(site: Site) -> dict[str, Any]:
     return {
         "upstream": site.prefix,
         "artifact": {
-            "tool": {"version": "1.0", "path": TOOL, **tool},
+            "tool": {"version": "1.0", "path": TOOL},
             "thing": {"version": "2.0", "path": "image/thing-2.0.tar", "image": IMAGE},
             "deleted": None,
         },
@@ -100,9 +100,7 @@ def recipe(site: Site, **tool: Any) -> dict[str, Any]:
 
 def recorded(pillar: dict[str, Any], artifacts: list[bundle.Artifact]) -> dict[str, Any]:
     """The pillar with the checksums in it, as the model gives it once they are recorded."""
-    for artifact in artifacts:
-        pillar["artifact"][artifact.name]["sha256"] = artifact.sha256
-    return pillar
+    return {**pillar, "checksum": {artifact.path: artifact.sha256 for artifact in artifacts}}
 
 
 def quiet(_: str) -> None:
@@ -161,7 +159,7 @@ def test_a_checksum_that_is_not_the_models_is_refused_and_nothing_is_placed(
     site: Site, tmp_path: Path
 ) -> None:
     with pytest.raises(OperatorError) as error:
-        bundle.build(tmp_path / "b", recipe(site, sha256="0" * 64), False, quiet)
+        bundle.build(tmp_path / "b", {**recipe(site), "checksum": {TOOL: "0" * 64}}, False, quiet)
     assert error.value.code == "E706"
     assert TOOL in str(error.value) and "0" * 64 in str(error.value)
     assert not (tmp_path / "b" / TOOL).exists()
@@ -216,8 +214,7 @@ def test_verify_names_each_bad_file(site: Site, tmp_path: Path) -> None:
 def test_verify_holds_the_bundle_against_the_model(site: Site, tmp_path: Path) -> None:
     place = tmp_path / "b"
     model = recorded(recipe(site), bundle.build(place, recipe(site), False, quiet))
-    model["artifact"]["tool"]["sha256"] = "f" * 64
-    model["artifact"]["thing"]["sha256"] = None
+    model["checksum"] = {TOOL: "f" * 64}
     codes = {problem.path: problem.code for problem in bundle.verify(place, model)}
     assert codes == {"bundle:artifact:tool": "E706", "bundle:artifact:thing": "E710"}
 
@@ -225,12 +222,15 @@ def test_verify_holds_the_bundle_against_the_model(site: Site, tmp_path: Path) -
 def test_checksums_are_recorded_in_the_cluster_level(site: Site, tmp_path: Path) -> None:
     (tmp_path / "repo").mkdir()
     (tmp_path / "repo/.ostack-k8s.yml").write_text("cluster_name: lab\n")
+    other = bundle.Artifact("tool", "0.9", "example.org/tool-0.9", "e" * 64, 1)
+    bundle.record(Repository(tmp_path / "repo"), [other])
     bundle.build(tmp_path / "b", recipe(site), False, quiet)
     target = bundle.record(Repository(tmp_path / "repo"), bundle.inspect(tmp_path / "b", recipe(site)))
 
     assert target == tmp_path / "repo/classes/cluster/lab/underlay/bundle.yml"
     written = yaml.safe_load(target.read_text())["parameters"]["bundle"]
-    assert written["artifact"]["tool"] == {"sha256": hashlib.sha256(site.content[TOOL]).hexdigest()}
+    assert written["checksum"][TOOL] == hashlib.sha256(site.content[TOOL]).hexdigest()
+    assert written["checksum"][other.path] == other.sha256, "another version keeps its checksum"
 
 
 def test_what_is_damaged_is_not_recorded(site: Site, tmp_path: Path) -> None:

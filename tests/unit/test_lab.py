@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kubernetes_formula.lab import derivation, engine, machines, states, wheel
+from kubernetes_formula import outcome
+from kubernetes_formula.lab import derivation, engine, machines, switches, underlay, wheel
 from kubernetes_formula.lab.place import Place
 from reclass_model.errors import OperatorError
 from reclass_model.generate import Answers, create
@@ -37,9 +38,9 @@ def test_machines_come_up_config_first_then_masters() -> None:
     assert names == ["demo-cfg01", "demo-kub01", "demo-cmp01", "demo-ctl01"]
 
 
-def test_only_keeps_the_machines_of_a_role_and_refuses_an_unknown_one() -> None:
+def test_only_keeps_the_machines_of_a_role_and_the_master_and_refuses_an_unknown_one() -> None:
     chosen = machines.blueprints(NODES, "demo", ["storage"])
-    assert [machine.name for machine in chosen] == ["ctl01.demo.local"]
+    assert [machine.name for machine in chosen] == ["cfg01.demo.local", "ctl01.demo.local"]
     with pytest.raises(OperatorError, match="'kube_mister'") as caught:
         machines.blueprints(NODES, "demo", ["kube_mister"])
     assert "kube_master" in (caught.value.problems[0].hint or "")
@@ -58,9 +59,9 @@ def test_a_machine_has_its_name_address_and_everyones_names_and_only_config_buil
     network = master["NetworkingConfig"]["EndpointsConfig"]["ostack-k8s-demo"]
     assert network["IPAMConfig"]["IPv4Address"] == "10.10.0.11"
     assert "cfg01:10.10.0.10" in master["HostConfig"]["ExtraHosts"]
-    assert "/bundle:/srv/ostack-k8s/bundle:ro" in master["HostConfig"]["Binds"]
-    builders = [name for name, wanted in made.items() if "docker.sock" in str(wanted["HostConfig"]["Binds"])]
-    assert builders == ["cfg01.demo.local"]
+    for own in ("docker.sock", "/bundle:/srv/ostack-k8s/bundle:ro"):
+        owners = [name for name, wanted in made.items() if own in str(wanted["HostConfig"]["Binds"])]
+        assert owners == ["cfg01.demo.local"], own
 
 
 def test_the_blueprint_label_changes_with_what_a_machine_is_made_of() -> None:
@@ -82,17 +83,30 @@ RETURNED = {
 
 
 def test_what_salt_returned_is_read_as_changed_failed_and_seconds() -> None:
-    outcome = states.read(RETURNED)
-    assert outcome.states == 4
-    assert outcome.changed == {"file.managed: b", "file.managed: c"}
-    assert outcome.failed == {"service.running: d": "no unit"}
-    assert outcome.seconds == 1.5
+    read = outcome.read(RETURNED)
+    assert read.states == 4
+    assert read.changed == {"file.managed: b", "file.managed: c"}
+    assert read.failed == {"service.running: d": "no unit"}
+    assert read.seconds == 1.5
+    assert outcome.Outcome.of(read.as_dict()) == read
+
+
+def test_states_that_could_not_run_are_a_failure_with_salts_words() -> None:
+    read = outcome.read(["Rendering SLS failed", "unknown tag"])
+    assert read.failed == {"the states cannot run": "Rendering SLS failed\nunknown tag"}
+
+
+def test_two_phases_on_a_machine_are_one_outcome() -> None:
+    first = outcome.Outcome(3, frozenset({"a"}), {}, 1.0)
+    assert outcome.joined([first, outcome.read(RETURNED)]) == outcome.Outcome(
+        4, frozenset({"a", "file.managed: b", "file.managed: c"}), {"service.running: d": "no unit"}, 2.5
+    )
 
 
 def test_failed_states_are_named_causes_first() -> None:
     failed = {"a.b: later": "One or more requisite failed: x", "z.z: cause": "no such file"}
     with pytest.raises(OperatorError) as caught:
-        states.demand_success(states.Outcome(2, frozenset(), failed, 0), "n1")
+        underlay.demand_success(outcome.Outcome(2, frozenset(), failed, 0), "n1")
     assert [problem.message for problem in caught.value.problems] == [
         "z.z: cause: no such file",
         "a.b: later: One or more requisite failed: x",
@@ -110,14 +124,14 @@ def test_failed_states_are_named_causes_first() -> None:
 def test_states_that_lie_are_named(
     announced: set[str], first: set[str], second: set[str], complaint: str
 ) -> None:
-    outcomes = [states.Outcome(2, frozenset(changed), {}, 0) for changed in (announced, first, second)]
+    outcomes = [outcome.Outcome(2, frozenset(changed), {}, 0) for changed in (announced, first, second)]
     with pytest.raises(OperatorError, match=complaint):
-        states.demand_truth(*outcomes, "n1")
+        underlay.demand_truth(*outcomes, "n1")
 
 
 def test_true_states_pass() -> None:
-    some, none = (states.Outcome(2, frozenset(changed), {}, 0) for changed in ({"s"}, set[str]()))
-    states.demand_truth(some, some, none, "n1")
+    some, none = (outcome.Outcome(2, frozenset(changed), {}, 0) for changed in ({"s"}, set[str]()))
+    underlay.demand_truth(some, some, none, "n1")
 
 
 def test_our_wheel_is_the_same_twice_and_holds_what_pip_and_salt_need() -> None:
@@ -205,3 +219,23 @@ def test_a_derived_repo_has_its_own_keys_and_keeps_them_when_the_source_moves_on
     assert second.settings.recipients == first.settings.recipients
     keyring = Keyring(PLACE.identity / "operator.age")
     assert not is_secret(str(keyring.reveal(Inventory(second).config_node().parameters["_param"])))
+
+
+def test_a_switch_knows_the_machines_of_its_rack_and_takes_their_routes() -> None:
+    def member(name: str, address: str, rack: str) -> Node:
+        peers = {
+            "tor-r1": {"address": "10.10.0.1", "as_number": 65000, "rack": "r1", "password": "sealed"},
+            "edge": {"address": "10.10.0.2", "as_number": 65001},
+        }
+        own = {"node": {"address": address}, "bgp": {"as_number": 64512, "peer": {**peers, "gone": None}}}
+        return Node(name, (), ("kubernetes.pool",), {"_param": {"rack": rack}, "calico": own})
+
+    nodes = [*NODES, member("c1.demo.local", "10.10.0.31", "r1"), member("c2.demo.local", "10.10.0.32", "r2")]
+    edge, tor = switches.switches(nodes)
+    assert list(edge.machines) == ["c1.demo.local", "c2.demo.local"]
+    assert tor.machines == {"c1.demo.local": ("10.10.0.31", 64512)}
+    text = switches.bird(tor, lambda value: value and "opened")
+    assert 'local 10.10.0.1 as 65000; neighbor 10.10.0.31 as 64512; password "opened"' in text
+    assert "password" not in switches.bird(edge, lambda value: value)
+    made = switches.configuration(tor, PLACE, "node:1", "age1x", lambda value: value)
+    assert made["Labels"][machines.MACHINE] == "tor-r1" and made["Labels"][machines.BLUEPRINT]

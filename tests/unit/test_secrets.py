@@ -221,6 +221,22 @@ def test_issue_gives_each_machine_its_own(repository: Repository, keyring: Keyri
         mine.reveal(authority_keys["authority"]["etcd"]["private_key"])
 
 
+def test_public_halves_go_to_who_asks_for_them(repository: Repository, keyring: Keyring) -> None:
+    cluster, role = repository.cluster_dir / "init.yml", repository.classes_dir / "system/role/config.yml"
+    cluster.write_text(cluster.read_text().replace("keypair: {", "keypair: {minion: {}, "))
+    role.write_text("parameters: {pki: {public_key: {minion: {}}}}\n")
+    pki.issue(repository, keyring)
+    known = own(repository, "n0.t")["public_key"]["minion"]
+    assert known == {
+        name: own(repository, name)["keypair"]["minion"]["public_key"] for name in repository.node_names()
+    }
+    assert len(set(known.values())) == 3
+    assert "public_key" not in own(repository, "n1.t")
+    repository.node_file("n2.t").unlink()
+    assert pki.issue(repository, keyring) == [repository.pki_dir / "n0.t.yml"]
+    assert set(own(repository, "n0.t")["public_key"]["minion"]) == {"n0.t", "n1.t"}
+
+
 def test_issue_again_changes_nothing(repository: Repository, keyring: Keyring) -> None:
     pki.issue(repository, keyring)
     assert pki.issue(repository, keyring) == []

@@ -26,7 +26,7 @@ def fetch(source, sha256):
 def without_checksum(ret, name):
     """A state's result for an artifact that has no checksum: a failure; in test mode a change with a warning."""
     missing = (
-        f"The pillar has no checksum for {name} (bundle:artifact:{name}:sha256): "
+        f"The pillar has no checksum for {name} in this version (bundle:checksum): "
         "run `ostack-k8s bundle verify --record` and commit what it writes"
     )
     if __opts__["test"]:

@@ -17,11 +17,13 @@ def ext_pillar(minion_id: str, _pillar: dict[str, Any], repository: str) -> dict
     from pathlib import Path
 
     from reclass_model.inventory import Inventory
-    from reclass_model.pillar import delivered, revision_of
+    from reclass_model.pillar import delivered, orchestration, revision_of
     from reclass_model.repository import Repository
     from reclass_model.secrets import Keyring
 
     model = Repository(Path(repository))
+    if minion_id == __opts__["id"] and __opts__["id"].endswith("_master"):
+        return orchestration(Inventory(model))  # the master itself: an orchestration
     pillar = delivered(Inventory(model).node(minion_id), revision_of(model))
     revealed: dict[str, Any] = Keyring.find(model).reveal(pillar)
     return revealed

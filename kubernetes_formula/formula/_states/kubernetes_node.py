@@ -26,20 +26,13 @@ def reconciled(
     ret = {"name": name, "result": True, "changes": {}, "comment": "labels and taints are as wanted"}
     node = _wait(kubeconfig, name, timeout if joins and not __opts__["test"] else 0)
     if node is None:
-        if not joins:
-            return {**ret, "comment": f"{name} has not joined: it gets its labels when it has"}
-        if not __opts__["test"]:
-            return {
-                **ret,
-                "result": False,
-                "comment": f"{name} has not joined in {timeout} s: `journalctl -u kubelet`",
-            }
-        return {
-            **ret,
-            "result": None,
-            "changes": {"labels": labels},
-            "comment": "would be labelled when it has joined",
-        }
+        if __opts__["test"]:
+            comment = "would be labelled when it has joined"
+            return {**ret, "result": None, "changes": {"labels": labels}, "comment": comment}
+        if joins:
+            comment = f"{name} has not joined in {timeout} s: `journalctl -u kubelet`"
+            return {**ret, "result": False, "comment": comment}
+        return {**ret, "comment": f"{name} has not joined: it gets its labels with the next run"}
     patch, changes = _difference(node, labels, taints or {}, annotations or {})
     if not patch:
         return ret
@@ -73,6 +66,25 @@ def noted(name, annotations, timeout=60, kubeconfig="/var/lib/kubelet/kubeconfig
     if done["retcode"] != 0:
         return {**ret, "result": False, "comment": done["stderr"]}
     return {**ret, "changes": changes}
+
+
+def only(name, keep, kubeconfig="/etc/kubernetes/admin.kubeconfig"):
+    """Have no Node but those in `keep`: a machine that left the model is drained if it still answers, and deleted."""
+    ret = {"name": name, "result": True, "changes": {}, "comment": "all nodes are machines of the model"}
+    if not keep:  # a model without machines for pods is more likely a mistake
+        return {**ret, "comment": "the model lists no machines"}
+    listed = __salt__["kubectl.run"](kubeconfig, "get", "nodes", "-o", "name")
+    nodes = (
+        [line.removeprefix("node/") for line in listed["stdout"].split()] if listed["retcode"] == 0 else []
+    )
+    if not (gone := sorted(set(nodes) - set(keep))):
+        return ret
+    changes = dict.fromkeys(gone, "removed")
+    if __opts__["test"]:
+        return {**ret, "result": None, "changes": changes, "comment": "would be removed"}
+    for node in gone:
+        __salt__["kubernetes_node.remove"](node)
+    return {**ret, "changes": changes, "comment": "removed"}
 
 
 def _difference(node, labels, taints, annotations):

@@ -20,6 +20,7 @@ felix and BIRD are ready:
 /etc/cni/net.d/10-calico.conflist:
   file.managed:
     - source: salt://calico/files/10-calico.conflist.jinja
+    - mode: '0600'
     - template: jinja
     - makedirs: true
     - require:

@@ -1,14 +1,24 @@
-{%- from "etcd/map.jinja" import etcd with context %}
+{%- from "etcd/map.jinja" import etcd, members, founder with context %}
+{%- from "systemd/confined.jinja" import confined %}
 {%- from "systemd/macros.jinja" import daemon with context %}
 include:
   - etcd.server.install
   - etcd.server.pki
 
-{%- set address = etcd.server.member[grains.id].address %}
-{%- set members = [] %}
-{%- for name, member in etcd.server.member | dictsort if member is not none %}
-{%-   do members.append(name ~ "=https://" ~ member.address ~ ":2380") %}
-{%- endfor %}
+{%- set address = members[grains.id] %}
+/etc/etcd/first-start.env:
+  etcd_member.joined:
+    - address: {{ address }}
+    - members: {{ members | json }}
+    - founder: {{ founder }}
+    - data: {{ etcd.server.data }}
+    - require:
+      - artifact: etcd
+      - file: /etc/etcd/pki/*
+      - file: {{ etcd.server.data }}
+    - require_in:
+      - service: etcd
+
 {%- set flags = {
   "name": grains.id,
   "data-dir": etcd.server.data,
@@ -16,8 +26,6 @@ include:
   "advertise-client-urls": "https://" ~ address ~ ":2379",
   "listen-peer-urls": "https://" ~ address ~ ":2380",
   "initial-advertise-peer-urls": "https://" ~ address ~ ":2380",
-  "initial-cluster": members | join(","),
-  "initial-cluster-state": "new",
   "client-cert-auth": true,
   "trusted-ca-file": "/etc/etcd/pki/client-ca.crt",
   "cert-file": "/etc/etcd/pki/etcd-server.crt",
@@ -28,9 +36,25 @@ include:
   "peer-key-file": "/etc/etcd/pki/etcd-peer.key",
 } %}
 {%- do flags.update(etcd.server.flags) %}
+{%- set service = salt["slsutil.merge"](confined("etcd", [etcd.server.data]) | load_json, {"Type": "exec", "EnvironmentFile": "-/etc/etcd/first-start.env"}) %}
 {{ daemon("etcd", {
   "description": "etcd",
   "command": "/usr/local/bin/etcd",
   "flags": flags,
-  "service": salt["slsutil.merge"]({"Type": "exec", "User": "etcd"}, etcd.server.service),
+  "service": salt["slsutil.merge"](service, etcd.server.service),
 }, [{"artifact": "etcd"}, {"file": "/etc/etcd/pki/*"}]) }}
+
+vote of this member:
+  etcd_member.voting:
+    - address: {{ address }}
+    - members: {{ members | json }}
+    - founder: {{ founder }}
+    - data: {{ etcd.server.data }}
+    - require:
+      - service: etcd
+
+members of etcd:
+  etcd_member.only:
+    - members: {{ members | json }}
+    - require:
+      - etcd_member: vote of this member

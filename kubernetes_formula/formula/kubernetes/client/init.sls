@@ -4,6 +4,7 @@
 {%- from "pki/macros.jinja" import certificate with context %}
 include:
   - kubernetes.authority
+  - kubernetes.gateway
   - kubernetes.kubectl
 
 {{ certificate("admin", "/etc/kubernetes/pki") }}

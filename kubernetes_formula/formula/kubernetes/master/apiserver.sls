@@ -1,5 +1,6 @@
 {%- from "kubernetes/macros.jinja" import binary with context %}
 {%- from "kubernetes/map.jinja" import kubernetes with context %}
+{%- from "systemd/confined.jinja" import confined %}
 {%- from "systemd/macros.jinja" import daemon with context %}
 include:
   - kubernetes.authority
@@ -16,6 +17,12 @@ include:
   file.managed:
     - source: salt://kubernetes/files/audit.yaml
 
+/etc/kubernetes/admission.yaml:
+  file.managed:
+    - source: salt://kubernetes/files/admission.yaml.jinja
+    - template: jinja
+    - context: {{ {"security": kubernetes.master.pod_security} | json }}
+
 /etc/kubernetes/encryption.yaml:
   file.managed:
     - source: salt://kubernetes/files/encryption.yaml.jinja
@@ -30,10 +37,11 @@ include:
     - mode: '0700'
 
 {%- set flags = {
+  "admission-control-config-file": "/etc/kubernetes/admission.yaml",
   "advertise-address": common.master[grains.id].address,
   "allow-privileged": true,
   "audit-log-maxage": 30,
-  "audit-log-maxbackup": 5,
+  "audit-log-maxbackup": 10,
   "audit-log-maxsize": 100,
   "audit-log-path": "/var/log/kubernetes/audit.log",
   "audit-policy-file": "/etc/kubernetes/audit.yaml",
@@ -41,7 +49,7 @@ include:
   "authorization-mode": "Node,RBAC",
   "bind-address": "0.0.0.0",
   "client-ca-file": pki ~ "ca.crt",
-  "enable-admission-plugins": "NodeRestriction",
+  "enable-admission-plugins": "NodeRestriction,DenyServiceExternalIPs",
   "enable-bootstrap-token-auth": true,
   "encryption-provider-config": "/etc/kubernetes/encryption.yaml",
   "etcd-cafile": pki ~ "etcd-ca.crt",
@@ -67,19 +75,22 @@ include:
   "service-cluster-ip-range": common.service_network,
   "shutdown-watch-termination-grace-period": "2s",
   "tls-cert-file": pki ~ "apiserver.crt",
+  "tls-min-version": "VersionTLS13",
   "tls-private-key-file": pki ~ "apiserver.key",
 } %}
 {%- do flags.update(kubernetes.master.apiserver.flags) %}
+{%- set service = salt["slsutil.merge"](confined("kubernetes", ["/var/log/kubernetes"]) | load_json, {"Type": "exec", "LimitNOFILE": "65536"}) %}
 {{ daemon("kube-apiserver", {
   "description": "Kubernetes API server",
   "command": "/usr/local/bin/kube-apiserver",
   "after": ["etcd"],
   "flags": flags,
-  "service": salt["slsutil.merge"]({"Type": "exec", "User": "kubernetes", "LimitNOFILE": "65536"}, kubernetes.master.apiserver.service),
+  "service": salt["slsutil.merge"](service, kubernetes.master.apiserver.service),
 }, [
   {"artifact": "kube-apiserver"},
   {"file": "/etc/kubernetes/authentication.yaml"},
   {"file": "/etc/kubernetes/audit.yaml"},
+  {"file": "/etc/kubernetes/admission.yaml"},
   {"file": "/etc/kubernetes/encryption.yaml"},
   {"file": "/etc/kubernetes/pki/apiserver*"},
   {"file": "/etc/kubernetes/pki/ca.crt"},

@@ -1,5 +1,6 @@
 {%- from "kubernetes/macros.jinja" import binary, kubeconfig with context %}
 {%- from "kubernetes/map.jinja" import kubernetes with context %}
+{%- from "systemd/confined.jinja" import confined %}
 {%- from "systemd/macros.jinja" import daemon with context %}
 include:
   - kubernetes.authority
@@ -31,7 +32,7 @@ include:
   "command": "/usr/local/bin/kube-controller-manager",
   "after": ["kube-apiserver"],
   "flags": flags,
-  "service": salt["slsutil.merge"]({"User": "kubernetes"}, kubernetes.master.controller_manager.service),
+  "service": salt["slsutil.merge"](confined("kubernetes", []) | load_json, kubernetes.master.controller_manager.service),
 }, [
   {"artifact": "kube-controller-manager"},
   {"file": file},

@@ -1,4 +1,5 @@
-# Labels and taints of the machines, from the model's list. Runs last: this machine may itself join in the same run.
+# Labels and taints of the machines, from the model's list; a node that is no machine of the model goes.
+# Runs last: this machine may itself join in the same run.
 {%- from "kubernetes/map.jinja" import kubernetes with context %}
 include:
   - kubernetes.master.ready
@@ -27,3 +28,9 @@ node {{ name }}:
     - require:
       - wait: the API is ready
 {% endfor %}
+no other nodes:
+  kubernetes_node.only:
+    - keep: {{ kubernetes.common.node | dictsort | rejectattr(1, "none") | map("first") | list | json }}
+    - order: last
+    - require:
+      - wait: the API is ready

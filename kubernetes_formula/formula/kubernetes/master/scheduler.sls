@@ -1,5 +1,6 @@
 {%- from "kubernetes/macros.jinja" import binary, kubeconfig with context %}
 {%- from "kubernetes/map.jinja" import kubernetes with context %}
+{%- from "systemd/confined.jinja" import confined %}
 {%- from "systemd/macros.jinja" import daemon with context %}
 include:
   - kubernetes.authority
@@ -23,7 +24,7 @@ include:
   "command": "/usr/local/bin/kube-scheduler",
   "after": ["kube-apiserver"],
   "flags": flags,
-  "service": salt["slsutil.merge"]({"User": "kubernetes"}, kubernetes.master.scheduler.service),
+  "service": salt["slsutil.merge"](confined("kubernetes", []) | load_json, kubernetes.master.scheduler.service),
 }, [
   {"artifact": "kube-scheduler"},
   {"file": file},

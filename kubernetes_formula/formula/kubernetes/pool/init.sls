@@ -2,6 +2,7 @@
 {%- from "kubernetes/map.jinja" import kubernetes with context %}
 include:
   - kubernetes.authority
+  - kubernetes.gateway
   - kubernetes.pool.directory
   - kubernetes.pool.kubelet
   - kubernetes.pool.proxy

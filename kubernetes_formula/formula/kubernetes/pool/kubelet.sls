@@ -4,6 +4,7 @@
 {%- from "systemd/macros.jinja" import daemon with context %}
 include:
   - kubernetes.authority
+  - kubernetes.gateway
 
 {%- set kubelet = kubernetes.pool.kubelet %}
 {%- set config = salt["slsutil.merge"]({
@@ -29,6 +30,7 @@ include:
 /etc/kubernetes/kubelet.yaml:
   file.serialize:
     - serializer: yaml
+    - mode: '0600'
     - dataset: {{ config | json }}
 
 {{ daemon("kubelet", {

@@ -4,6 +4,7 @@
 {%- from "systemd/macros.jinja" import daemon with context %}
 include:
   - kubernetes.authority
+  - kubernetes.gateway
 
 {{ binary("kube-proxy") }}
 {{ certificate("kube-proxy", "/etc/kubernetes/pki") }}
@@ -12,6 +13,7 @@ include:
 /etc/kubernetes/kube-proxy.yaml:
   file.serialize:
     - serializer: yaml
+    - mode: '0600'
     - dataset: {{ salt["slsutil.merge"]({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",

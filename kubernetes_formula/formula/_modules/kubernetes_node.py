@@ -1,0 +1,102 @@
+"""Nodes taken out of service and given back, for orchestrations: run on a machine that has kubectl (role config).
+
+A node that we drain carries an annotation until it is given back, so that an upgrade that was interrupted goes on.
+"""
+
+import json
+
+from salt.exceptions import CommandExecutionError
+
+KUBECONFIG = "/etc/kubernetes/admin.kubeconfig"
+DRAINED = "ostack-k8s.io/drained"
+
+
+def upgrade():
+    """What the model's Kubernetes means for the cluster: {"wanted", "running", "refused", "nodes"}.
+
+    `running` is "" when no API answers (nothing to upgrade); `refused`: why this step is not allowed; `nodes`: those
+    whose kubelet is another version, or that an interrupted upgrade left drained, by name.
+    """
+    wanted = __pillar__["bundle"]["artifact"]["kubelet"]["version"]
+    listed = __salt__["kubectl.run"](KUBECONFIG, "get", "nodes", "-o", "json")
+    version = __salt__["kubectl.run"](KUBECONFIG, "get", "--raw", "/version")
+    if listed["retcode"] or version["retcode"]:
+        return {"wanted": wanted, "running": "", "refused": "", "nodes": []}
+    running = json.loads(version["stdout"])["gitVersion"].removeprefix("v")
+    nodes = [
+        node["metadata"]["name"]
+        for node in json.loads(listed["stdout"])["items"]
+        if node["status"]["nodeInfo"]["kubeletVersion"] != f"v{wanted}"
+        or DRAINED in node["metadata"].get("annotations", {})
+    ]
+    refused = ""
+    if _minor(wanted) > _minor(running) + 1:
+        refused = f"from {running} to {wanted} would skip a minor version: go there one by one"
+    elif _numbers(wanted) < _numbers(running):
+        refused = f"{wanted} is older than {running}, which runs: Kubernetes does not go back"
+    return {"wanted": wanted, "running": running, "refused": refused, "nodes": sorted(nodes)}
+
+
+def drain(names, timeout=600):
+    """Cordon these nodes and move their pods away, as their disruption budgets allow; fails when that takes longer.
+
+    The last node of a cluster is left alone: there is nowhere to go.
+    """
+    listed = json.loads(_kubectl("get", "nodes", "-o", "json"))["items"]
+    there = [name for name in names if any(node["metadata"]["name"] == name for node in listed)]
+    if len(there) == len(listed):
+        return "no other node: nothing is moved"
+    for name in there:
+        _kubectl("annotate", "node", name, "--overwrite", f"{DRAINED}=true")
+    for name in there:
+        _kubectl(
+            "drain",
+            name,
+            "--ignore-daemonsets",
+            "--delete-emptydir-data",
+            "--force",
+            f"--timeout={timeout}s",
+        )
+    return f"drained: {', '.join(there)}"
+
+
+def give_back(names, timeout=180):
+    """Wait until these nodes are Ready, then let pods come again."""
+    for name in names:
+        _kubectl("wait", "--for=condition=Ready", f"node/{name}", f"--timeout={timeout}s")
+        node = json.loads(_kubectl("get", "node", name, "-o", "json"))
+        if DRAINED in node["metadata"].get("annotations", {}):
+            _kubectl("uncordon", name)
+            _kubectl("annotate", "node", name, f"{DRAINED}-")
+    return f"in service: {', '.join(names)}"
+
+
+def remove(name, timeout=600):
+    """Take a node out of the cluster: drained when its kubelet answers, then deleted. One that is not there is fine."""
+    got = __salt__["kubectl.run"](KUBECONFIG, "get", "node", name, "-o", "json")
+    if got["retcode"]:
+        if "NotFound" in got["stderr"]:
+            return f"{name} is no node"
+        raise CommandExecutionError(got["stderr"])
+    conditions = json.loads(got["stdout"])["status"].get("conditions", [])
+    if any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions):
+        drain([name], timeout)
+    _kubectl("delete", "node", name)
+    return f"{name} is gone"
+
+
+def _minor(version):
+    return _numbers(version)[1]
+
+
+def _numbers(version):
+    return [int(number) for number in version.split("-")[0].split(".")]
+
+
+def _kubectl(*arguments):
+    done = __salt__["kubectl.run"](KUBECONFIG, *arguments)
+    if done["retcode"]:
+        raise CommandExecutionError(
+            f"kubectl {' '.join(arguments)}: {(done['stderr'] or done['stdout']).strip()}"
+        )
+    return done["stdout"]

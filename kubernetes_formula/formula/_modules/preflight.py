@@ -1,0 +1,172 @@
+"""What a machine is and can reach, before anything is touched. Facts only: `ostack-k8s validate --live` judges them.
+
+All machines run this at the same time: each listens for a while on the ports that its roles will use, and meanwhile
+connects to those of the others, so that firewalls in between show, both ways. A listener tells its time to whoever
+connects.
+"""
+
+import concurrent.futures
+import json
+import os
+import selectors
+import socket
+import subprocess
+import threading
+import time
+
+OURS = "Managed by ostack-k8s"
+
+
+def facts(questions):
+    """The answers of this machine; `questions` is {machine: {…}} for all, each with what `_answers` takes."""
+    return _answers(**questions[__grains__["id"]])
+
+
+def _answers(listen, connect, clock, mtu, modules, paths, names, foreign, devices, seconds):
+    """`listen`: ports; `connect`, `clock`: [address, port] pairs; `paths` to `devices`: what to look at."""
+    end = time.monotonic() + seconds
+    listener = threading.Thread(target=_listen, args=(listen, end), daemon=True)
+    listener.start()
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        reached = list(pool.map(lambda place: _reach(*place, end), connect))
+        offsets = list(pool.map(lambda place: _offset(*place, end), clock))
+        addresses = sorted({address for address, _ in connect})
+        passes = list(pool.map(lambda address: _passes(address, mtu), addresses))
+    found = {
+        "system": __grains__["osfinger"],
+        "memory": __grains__["mem_total"],
+        "modules": {name: _has_module(name) for name in modules},
+        "disk": {path: _free(path) for path in paths},
+        "names": {name: _resolve(name) for name in names},
+        "foreign": _foreign(foreign),
+        "devices": {device: _device(device) for device in devices},
+        "unreachable": [[*place, why] for place, why in zip(connect, reached, strict=True) if why],
+        "too_small": [address for address, fits in zip(addresses, passes, strict=True) if fits is False],
+        "clock": next((offset for offset in offsets if offset is not None), None),
+    }
+    listener.join()
+    return found
+
+
+def _listen(ports, end):
+    """Take connections on the ports that nobody has yet; each gets this machine's time and is closed."""
+    selector = selectors.DefaultSelector()
+    for port in ports:
+        server = socket.socket()
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.setblocking(False)
+        try:
+            server.bind(("0.0.0.0", port))
+            server.listen(64)
+        except (
+            OSError
+        ):  # whoever has it answers instead: ours, or a foreign program, which is looked for by name
+            server.close()
+            continue
+        selector.register(server, selectors.EVENT_READ)
+    while (left := end - time.monotonic()) > 0:
+        for key, _ in selector.select(left):
+            with key.fileobj.accept()[0] as connection:
+                connection.sendall(f"{time.time()}\n".encode())
+    for key in list(selector.get_map().values()):
+        key.fileobj.close()
+
+
+def _reach(address, port, end):
+    """Why a port cannot be reached until `end`, or ""."""
+    why = ""
+    while time.monotonic() < end:
+        try:
+            socket.create_connection((address, port), 2).close()
+            return ""
+        except OSError as error:
+            why = error.strerror or str(error)
+            time.sleep(0.5)
+    return why
+
+
+def _offset(address, port, end):
+    """Seconds by which the clock at `address` is ahead of this one; None when it does not tell."""
+    while time.monotonic() < end:
+        try:
+            before = time.time()
+            with socket.create_connection((address, port), 2) as connection:
+                told = float(connection.recv(64))
+            return round(told - (before + time.time()) / 2, 3)
+        except (OSError, ValueError):
+            time.sleep(0.5)
+    return None
+
+
+def _passes(address, mtu):
+    """Whether a packet of `mtu` bytes gets there in one piece; None where ping cannot say."""
+    command = ["ping", "-c", "2", "-W", "2", "-M", "do", "-s", str(mtu - 28), address]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.returncode == 0
+
+
+def _has_module(name):
+    if os.path.isdir(f"/sys/module/{name}"):
+        return True
+    try:
+        return subprocess.run(["modprobe", "-n", "-q", name], check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def _free(path):
+    """Free GiB where `path` is or will be."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    there = os.statvfs(path)
+    return round(there.f_bavail * there.f_frsize / 2**30, 1)
+
+
+def _resolve(name):
+    try:
+        return sorted({entry[4][0] for entry in socket.getaddrinfo(name, None, socket.AF_INET)})
+    except OSError:
+        return []
+
+
+def _foreign(programs):
+    """Running programs of these names that we did not put there: [name, pid]."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            name = _text(f"/proc/{pid}/comm").strip()
+            if name in programs and "kubepods" not in _text(f"/proc/{pid}/cgroup") and not _is_ours(name):
+                found.append([name, int(pid)])
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def _is_ours(name):
+    try:
+        return OURS in _text(f"/etc/systemd/system/{name}.service")
+    except OSError:
+        return False
+
+
+def _text(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def _device(path):
+    """A block device: its size in GiB and what is on it ("" = nothing); None when it is not there."""
+    command = ["lsblk", "--json", "--bytes", "--output", "SIZE,FSTYPE,MOUNTPOINT,TYPE", path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return None
+    device = json.loads(done.stdout)["blockdevices"][0]
+    content = "partitions" if device.get("children") else device["fstype"] or ""
+    return {
+        "gib": round(int(device["size"]) / 2**30, 1),
+        "content": content,
+        "mounted": device["mountpoint"] or "",
+    }

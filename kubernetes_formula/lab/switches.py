@@ -1,0 +1,97 @@
+"""Top-of-rack switches of a lab: one container with BIRD for each switch that the model's machines speak BGP with.
+
+`switches` is pure (model → who a switch is and whom it knows). A switch is a container of the lab as the machines are:
+the same network, the same faults, gone with the lab. It takes routes and announces none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kubernetes_formula.lab import machines
+from kubernetes_formula.lab.place import Place
+from reclass_model.inventory import get
+
+if TYPE_CHECKING:
+    from reclass_model.inventory import Node
+
+PEERS = "calico:bgp:peer"
+MACHINES = "kubernetes.pool"  #: the application of machines with pods: those speak BGP
+#: The configuration comes with the environment, so that another one is another blueprint.
+_COMMAND = (
+    'mkdir -p /run/bird && printf %s "$BIRD" > /etc/bird/bird.conf && exec bird -f -s /run/bird/bird.ctl'
+)
+
+
+@dataclass(frozen=True)
+class Switch:
+    """One switch, as the machines' pillars name it."""
+
+    name: str
+    address: str
+    number: int  #: its autonomous system
+    password: str | None  #: as in the pillar: may be a sealed secret
+    machines: Mapping[str, tuple[str, int]]  #: name → address and autonomous system
+
+
+def switches(nodes: Iterable[Node]) -> tuple[Switch, ...]:
+    """The switches of a model, each with the machines of its rack (of every rack, if it names none)."""
+    peers: dict[str, Mapping[str, Any]] = {}
+    members: dict[str, dict[str, tuple[str, int]]] = {}
+    for node in nodes:
+        known = get(node.parameters, PEERS, None)
+        if not known or MACHINES not in node.applications:
+            continue
+        own = (
+            str(get(node.parameters, "calico:node:address")),
+            int(get(node.parameters, "calico:bgp:as_number")),
+        )
+        rack = get(node.parameters, "_param:rack", None)
+        for name, peer in known.items():
+            if peer is not None and peer.get("rack") in (None, rack):
+                peers[name] = peer
+                members.setdefault(name, {})[node.name] = own
+    return tuple(
+        Switch(name, peer["address"], int(peer["as_number"]), peer.get("password"), members[name])
+        for name, peer in sorted(peers.items())
+    )
+
+
+def bird(switch: Switch, reveal: Callable[[Any], Any]) -> str:
+    """The switch's bird.conf (BIRD 1.6)."""
+    lines = [
+        f"router id {switch.address};",
+        "protocol device { scan time 2; }",
+        "protocol kernel { scan time 5; import none; export all; }",
+    ]
+    password = f' password "{reveal(switch.password)}";' if switch.password else ""
+    for name, (address, number) in sorted(switch.machines.items()):
+        protocol = name.partition(".")[0].replace("-", "_")
+        lines.append(
+            f"protocol bgp {protocol} {{ local {switch.address} as {switch.number}; neighbor {address} as {number};"
+            f"{password} connect retry time 5; import all; export none; }}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def configuration(
+    switch: Switch, place: Place, image: str, owner: str, reveal: Callable[[Any], Any]
+) -> dict[str, Any]:
+    """What Docker's API takes to create the switch, with the labels of a machine."""
+    return machines.labelled(
+        {
+            "Image": image,
+            "Hostname": switch.name,
+            "Cmd": ["sh", "-ec", _COMMAND],
+            "Env": [f"BIRD={bird(switch, reveal)}"],
+            "StopSignal": "SIGKILL",
+            "HostConfig": {"CapAdd": ["NET_ADMIN"], "Sysctls": {"net.ipv4.ip_forward": "1"}},
+            "NetworkingConfig": machines.attachment(place, switch.address),
+        },
+        place,
+        switch.name,
+        switch.address,
+        owner,
+    )

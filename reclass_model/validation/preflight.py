@@ -1,0 +1,131 @@
+"""Is the machine fit for what the model makes of it? What to ask the machines, and what their answers mean. Pure.
+
+`validate --live` stands around it: it sends the questions through the Salt master (the module `preflight` of the
+formula answers on each machine) and prints the problems. What is demanded is pillar: `preflight`, from the roles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from reclass_model.errors import Problem
+from reclass_model.inventory import Node, get
+
+LISTENING_SECONDS = 15  #: how long machines wait for each other
+CLOCK = "clock"  #: the port (preflight:port:clock) at which the config machine tells its time
+CONNECTIONS_SHOWN = 5
+
+
+def questions(nodes: Iterable[Node]) -> dict[str, dict[str, Any]]:
+    """Machine → what the module `preflight` is asked there."""
+    machines = list(nodes)
+    asked = {}
+    for node in machines:
+        own = _roles(node)
+        others = [
+            (name, [get(other.parameters, "_param:address"), int(port["port"])])
+            for other in machines
+            if other.name != node.name
+            for name, port in _present(other, "preflight:port")
+            if not (roles := _keys(port.get("from"))) or roles & own
+        ]
+        asked[node.name] = {
+            "listen": sorted({int(port["port"]) for _, port in _present(node, "preflight:port")}),
+            "connect": [place for _, place in others],
+            "clock": [place for name, place in others if name == CLOCK],
+            "mtu": get(node.parameters, "preflight:mtu", 1500),
+            "modules": [name for name, _ in _present(node, "linux:kernel:module")],
+            "paths": [path for path, _ in _present(node, "preflight:disk")],
+            "names": [name for name, _ in _present(node, "linux:network:host")],
+            "foreign": [name for name, _ in _present(node, "preflight:foreign")],
+            "devices": [name for name, _ in _present(node, "preflight:device")],
+            "seconds": LISTENING_SECONDS,
+        }
+    return asked
+
+
+def judge(node: Node, facts: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Problem]:
+    """What is wrong with a machine. `names`: address → machine, to speak of the others by name."""
+
+    def problem(code: str, message: str, hint: str) -> Problem:
+        return Problem(code, message, node=node.name, hint=hint)
+
+    systems = [name for name, _ in _present(node, "preflight:system")]
+    if facts["system"] not in systems:
+        yield problem("E240", f"runs {facts['system']}", f"install one of: {', '.join(systems)}")
+    for name in [name for name, there in facts["modules"].items() if not there]:
+        yield problem(
+            "E241", f"its kernel has no module {name}", "install the distribution's kernel with all modules"
+        )
+    needed = sum(int(amount) for _, amount in _present(node, "preflight:memory"))
+    if facts["memory"] < needed:
+        what = f"has {facts['memory']} MiB of memory, its roles need {needed}"
+        yield problem(
+            "E242", what, "add memory, or take a role away (preflight:memory says which needs what)"
+        )
+    for path, gib in _present(node, "preflight:disk"):
+        if facts["disk"][path] < float(gib):
+            what = f"{facts['disk'][path]} GiB are free for {path}, {gib} are needed"
+            yield problem("E243", what, "make room or mount a larger disk there")
+    if facts["clock"] is not None and abs(facts["clock"]) > get(node.parameters, "preflight:clock", 1):
+        what = f"its clock is {-facts['clock']:+.1f} s off the config machine's"
+        yield problem("E244", what, "synchronise it: apt-get install chrony, and check its servers")
+    shown = facts["unreachable"][:CONNECTIONS_SHOWN]
+    for address, port, why in shown:
+        what = f"cannot reach {names.get(address, address)} at {address}:{port} ({why})"
+        yield problem(
+            "E245", what, f"open TCP {port} from {get(node.parameters, '_param:address')} in between"
+        )
+    if len(facts["unreachable"]) > len(shown):
+        more = len(facts["unreachable"]) - len(shown)
+        yield problem("E245", f"cannot reach {more} more ports", "the ones named first are often the cause")
+    mtu = get(node.parameters, "preflight:mtu", 1500)
+    blocked = {address for address, _, _ in facts["unreachable"]}
+    for address in [address for address in facts["too_small"] if address not in blocked]:
+        what = f"packets of {mtu} bytes do not reach {names.get(address, address)}"
+        yield problem("E246", what, "set the MTU of the interfaces and switches in between, or preflight:mtu")
+    for name, host in _present(node, "linux:network:host"):
+        got = facts["names"].get(name) or []
+        if got and host.get("address") not in got and not all(_is_loopback(address) for address in got):
+            what = f"takes {name} for {', '.join(got)}, the model says {host.get('address')}"
+            yield problem("E247", what, "mend its DNS or /etc/hosts")
+    for name, pid in facts["foreign"]:
+        what = f"runs a {name} that is not ours (process {pid})"
+        yield problem("E248", what, f"remove what brought it: systemctl status {pid}")
+    for device, wanted in _present(node, "preflight:device"):
+        yield from _device(node, device, wanted, facts["devices"][device])
+
+
+def _device(
+    node: Node, device: str, wanted: Mapping[str, Any], there: Mapping[str, Any] | None
+) -> Iterator[Problem]:
+    mounted = wanted.get("mount")
+    if there is None:
+        what, hint = f"has no disk {device}", "`lsblk` shows what it has; name that in the model"
+    elif there["gib"] < float(wanted.get("gib", 0)):
+        what, hint = f"{device} has {there['gib']} GiB, {wanted['gib']} are needed", "put a larger disk in"
+    elif there["content"] and (not mounted or there["mounted"] != mounted):
+        what = f"{device} is not free: {there['content']} on it"
+        hint = f"if nothing on it is wanted: wipefs --all {device}"
+    else:
+        return
+    yield Problem("E249", what, node=node.name, hint=hint)
+
+
+def _present(node: Node, path: str) -> list[tuple[str, Any]]:
+    return [
+        (name, value) for name, value in (get(node.parameters, path, None) or {}).items() if value is not None
+    ]
+
+
+def _keys(mapping: Mapping[str, Any] | None) -> set[str]:
+    return {key for key, value in (mapping or {}).items() if value is not None}
+
+
+def _roles(node: Node) -> set[str]:
+    return {name.removeprefix("system.role.") for name in node.classes if name.startswith("system.role.")}
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.")

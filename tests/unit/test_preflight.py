@@ -1,0 +1,100 @@
+"""The preflight without machines: what is asked of whom, and what each wrong answer is called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reclass_model.inventory import Node
+from reclass_model.validation import preflight
+
+
+def node(name: str, address: str, role: str, **demands: Any) -> Node:
+    wanted = {"system": {"Debian-12": {}}, "memory": {"machine": 512}, "clock": 1, "mtu": 1500, **demands}
+    return Node(
+        name,
+        (f"system.role.{role}",),
+        (),
+        {"_param": {"address": address}, "preflight": wanted, "linux": LINUX},
+    )
+
+
+LINUX = {"kernel": {"module": {"overlay": {}}}, "network": {"host": {"cfg01": {"address": "10.0.0.1"}}}}
+CONFIG = node("cfg01", "10.0.0.1", "config", port={"clock": {"port": 4510}, "salt": {"port": 4506}})
+MASTER = node(
+    "kmst01",
+    "10.0.0.2",
+    "kube_master",
+    port={"api": {"port": 6443}},
+    memory={"machine": 512, "etcd": 512},
+    disk={"/var": 5},
+    device={"/dev/sdb": {"gib": 100, "mount": "/srv/brick"}},
+)
+COMPUTE = node(
+    "cmp01", "10.0.0.3", "kube_compute", port={"kubelet": {"port": 10250, "from": {"kube_master": {}}}}
+)
+NAMES = {"10.0.0.1": "cfg01", "10.0.0.2": "kmst01", "10.0.0.3": "cmp01"}
+GOOD: dict[str, Any] = {
+    "system": "Debian-12",
+    "memory": 2048,
+    "modules": {"overlay": True},
+    "disk": {"/var": 50.0},
+    "names": {"cfg01": ["10.0.0.1"]},
+    "foreign": [],
+    "devices": {"/dev/sdb": {"gib": 200.0, "content": "", "mounted": ""}},
+    "unreachable": [],
+    "too_small": [],
+    "clock": 0.02,
+}
+
+
+def test_machines_try_the_ports_that_their_roles_use() -> None:
+    asked = preflight.questions([CONFIG, MASTER, COMPUTE])
+    assert asked["kmst01"]["connect"] == [["10.0.0.1", 4510], ["10.0.0.1", 4506], ["10.0.0.3", 10250]]
+    assert asked["cmp01"]["connect"] == [["10.0.0.1", 4510], ["10.0.0.1", 4506], ["10.0.0.2", 6443]]
+    assert asked["cfg01"]["connect"] == [["10.0.0.2", 6443]], "a kubelet is for masters"
+    assert asked["cfg01"]["listen"] == [4506, 4510]
+    assert asked["cmp01"]["clock"] == [["10.0.0.1", 4510]]
+
+
+def test_a_fit_machine_has_no_problem() -> None:
+    assert list(preflight.judge(MASTER, GOOD, NAMES)) == []
+
+
+@pytest.mark.parametrize(
+    ("fact", "code", "says"),
+    [
+        ({"system": "Fedora-44"}, "E240", "runs Fedora-44"),
+        ({"modules": {"overlay": False}}, "E241", "no module overlay"),
+        ({"memory": 1000}, "E242", "1000 MiB of memory, its roles need 1024"),
+        ({"disk": {"/var": 0.5}}, "E243", "0.5 GiB are free for /var, 5 are needed"),
+        ({"clock": 3.5}, "E244", "its clock is -3.5 s off"),
+        ({"unreachable": [["10.0.0.3", 10250, "timed out"]]}, "E245", "cannot reach cmp01 at 10.0.0.3:10250"),
+        ({"too_small": ["10.0.0.3"]}, "E246", "1500 bytes do not reach cmp01"),
+        ({"names": {"cfg01": ["192.0.2.1"]}}, "E247", "takes cfg01 for 192.0.2.1, the model says 10.0.0.1"),
+        ({"foreign": [["dockerd", 4711]]}, "E248", "a dockerd that is not ours (process 4711)"),
+        ({"devices": {"/dev/sdb": None}}, "E249", "no disk /dev/sdb"),
+        ({"devices": {"/dev/sdb": {"gib": 50.0, "content": "", "mounted": ""}}}, "E249", "50.0 GiB, 100 are"),
+        ({"devices": {"/dev/sdb": {"gib": 200.0, "content": "xfs", "mounted": ""}}}, "E249", "xfs on it"),
+    ],
+)
+def test_each_unfit_answer_has_a_code_a_place_and_a_remedy(
+    fact: dict[str, Any], code: str, says: str
+) -> None:
+    (problem,) = preflight.judge(MASTER, {**GOOD, **fact}, NAMES)
+    assert (problem.code, problem.node) == (code, "kmst01")
+    assert says in problem.message
+    assert problem.hint
+
+
+def test_a_brick_that_is_ours_already_is_no_problem() -> None:
+    ours = {"devices": {"/dev/sdb": {"gib": 200.0, "content": "xfs", "mounted": "/srv/brick"}}}
+    assert list(preflight.judge(MASTER, {**GOOD, **ours}, NAMES)) == []
+
+
+def test_many_unreachable_ports_are_told_in_few_lines() -> None:
+    facts = {**GOOD, "unreachable": [["10.0.0.3", port, "refused"] for port in range(100)]}
+    found = list(preflight.judge(MASTER, facts, NAMES))
+    assert len(found) == preflight.CONNECTIONS_SHOWN + 1
+    assert "95 more" in found[-1].message
