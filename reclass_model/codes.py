@@ -16,7 +16,8 @@ GROUPS: dict[str, str] = {
     "E6": "Manifests (E60x, E61x) and rollouts: plan (E62x), steps (E63x), access (E64x), lease (E65x), state (E66x)",
     "E7": "The bundle",
     "E8": "The lab",
-    "W1": "Warnings",
+    "W1": "Warnings of the model",
+    "W2": "Warnings of the machines as they are",
 }
 
 CODES: dict[str, str] = {
