@@ -5,14 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import pytest
+import reclass_rs
+import yaml
 
+from cli.workflows.overlay import images_of
+from openstack_images.bake import bake
+from openstack_images.definition import ConfigFile
+from openstack_images.registry import Registry
 from reclass_model.inventory import Inventory
 from reclass_model.repository import Repository
-from tests.bench.conftest import BIN, MACHINES, compare, process, seconds
+from reclass_model.validation import validate
+from tests.bench.conftest import BIN, MACHINES, compare, process, processor_seconds, push_package, seconds
 
 pytestmark = pytest.mark.timeout(900)
 Measured = Callable[..., None]
@@ -55,7 +65,7 @@ def test_one_node(cloud: Repository, measure: Measured) -> None:
 
 def test_whole_inventory(large: Repository, measure: Measured) -> None:
     programs = [process(sys.executable, "-c", program, large.root) for program in (WHOLE, WHOLE_PEER)]
-    measure(f"inventory of {MACHINES} / reclass-rs alone", limit=1.3, times=compare(*programs, repeat=1))
+    measure(f"inventory of {MACHINES} / reclass-rs alone", limit=1.3, times=compare(*programs, repeat=3))
 
 
 def test_memory_of_the_whole_inventory(large: Repository, measure: Measured) -> None:
@@ -64,43 +74,76 @@ def test_memory_of_the_whole_inventory(large: Repository, measure: Measured) -> 
 
 
 def test_a_changed_node(large: Repository, measure: Measured) -> None:
-    inventory = Inventory(large)
-    name = large.node_names()[-1]
-    inventory.node(name)
+    """The same Inventory serves again."""
+    inventory, name = Inventory(large), f"cmp{MACHINES // 2:04}.bench.local"
     file = large.node_file(name)
+    before = file.read_text()
 
-    def change() -> None:
-        file.write_text(file.read_text() + "# changed\n")
-        inventory.node(name)
+    def change(number: int) -> float:
+        file.write_text(f"{before}    bench: {number}\n")
+        started = time.process_time()
+        node = inventory.node(name)
+        spent = time.process_time() - started
+        assert node.parameters["_param"]["bench"] == number
+        return spent
 
-    measure("one machine again after its file changed", limit=50, value=seconds(change, 5) * 1000, unit="ms")
+    inventory.node(name)
+    spent = median(change(number) for number in range(25))
+    measure("a machine again after its file changed", limit=50, value=spent * 1000, unit="ms")
+
+
+def test_a_master(large: Repository, measure: Measured) -> None:
+    """A master carries what grows with the cloud, the list of all machines: only as much as the engine must."""
+    name = next(name for name in large.node_names() if name.startswith("kmst"))
+    inventory = Inventory(large)
+
+    def peer() -> object:
+        nodes_path, classes_path = str(large.nodes_dir), str(large.classes_dir)
+        engine = reclass_rs.Reclass(
+            inventory_path=str(large.root), nodes_path=nodes_path, classes_path=classes_path
+        )
+        return engine.nodeinfo(name).as_dict()
+
+    times = compare(lambda: inventory.node(name), peer, repeat=15)
+    measure(f"a master of {MACHINES} again / reclass-rs alone", limit=1.3, times=times)
 
 
 def test_validate(large: Repository, measure: Measured) -> None:
-    from reclass_model.validation import validate
-
     times = compare(
-        lambda: validate(large), lambda: [node.name for node in Inventory(large).nodes()], repeat=2
+        lambda: validate(large), lambda: [node.name for node in Inventory(large).nodes()], repeat=3
     )
     measure(f"`validate` of {MACHINES} / its rendering", limit=2.0, times=times)
 
 
 def test_manifests(cloud: Repository, measure: Measured) -> None:
-    spent = seconds(process(OURS, "-C", cloud.root, "manifests"), 3)
-    measure("`manifests`", limit=1.0, value=spent, unit="s")
+    work = process(OURS, "-C", cloud.root, "manifests")
+    measure("`manifests`", limit=1.0, value=median(processor_seconds(work) for _ in range(7)), unit="s")
 
 
-def test_bake(cloud: Repository, measure: Measured) -> None:
-    """What of a bake is ours: the layer. The registry's part is measured where a registry runs (tests/e2e)."""
-    from cli.workflows.overlay import images_of
-    from openstack_images.bake import layer
-
-    images = images_of(Inventory(cloud)).values()
-    slowest = max(
-        seconds(lambda image=image: layer(image.files, image.user.gid if image.user else 0), 3)  # type: ignore[misc]
-        for image in images
+def test_plan(cloud: Repository, measure: Measured) -> None:
+    """One option more, from one commit to the next."""
+    before = cloud.head()
+    file = cloud.cluster_dir / "overlay" / "init.yml"
+    option = {"keystone": {"server": {"token": {"expiration": 7200}}}}
+    document = yaml.safe_load(file.read_text())
+    document["parameters"] = {**document.get("parameters", {}), **option}
+    file.write_text(yaml.safe_dump(document))
+    after = cloud.commit("A longer token", [file])
+    work = process(OURS, "-C", cloud.root, "plan", "--from", before, "--to", after)
+    measure(
+        "`plan` of one option", limit=1.5, value=median(processor_seconds(work) for _ in range(5)), unit="s"
     )
-    measure("bake: the layer of an image", limit=0.5, value=slowest, unit="s")
+
+
+def test_bake(cloud: Repository, registry: Registry, measure: Measured) -> None:
+    """Every image with a configuration that the registry has not seen, on a package image that it has."""
+    spent = []
+    for role, image in images_of(Inventory(cloud)).items():
+        push_package(registry, image)
+        for number in range(5):
+            new = replace(image, files=(*image.files, ConfigFile("/etc/bench", 0o644, f"{role} {number}")))
+            spent.append(seconds(lambda new=new: bake(new, registry)))  # type: ignore[misc]
+    measure("bake of an image", limit=0.5, value=median(spent), unit="s")
 
 
 def _peak_megabytes(*call: str | Path) -> float:
