@@ -261,7 +261,9 @@ def test_a_killed_build_goes_on(change: Change) -> None:
         _killed(change.model, generator.uniform(0.05, 0.9), "images", "build", "--push")
         built = answer(change.model, "images", "build", "--push")
         assert len(built["baked"]) + len(built["reused"]) == 3
-        assert all(image["present"] for image in answer(change.model, "images", "list")["images"])
+        assert all(
+            image["present"] for image in answer(change.model, "images", "list", "--present")["images"]
+        )
 
 
 def test_a_push_that_does_not_validate_is_refused_with_its_place(change: Change) -> None:

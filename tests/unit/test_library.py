@@ -15,6 +15,7 @@ from reclass_model import generate, library
 from reclass_model.generate import Answers
 from reclass_model.inventory import Inventory, get
 from reclass_model.repository import Repository
+from reclass_model.secrets import Keyring, set_secret
 from reclass_model.validation import validate
 
 LEDGER = Path(__file__).parent / "ledger.yml"
@@ -122,6 +123,7 @@ def test_a_service_is_yaml_alone(cloud: Repository) -> None:
             "- cluster.demo.secrets", "- cluster.demo.overlay.ledger\n- cluster.demo.secrets"
         )
     )
+    set_secret(cloud, Keyring.find(cloud), "ledger_database_password", "not for everybody")
     git(cloud, "add", ".")
     git(cloud, "commit", "--quiet", "-m", "A service of our own")
     try:
