@@ -23,6 +23,7 @@ from openstack_images.bake import PACKAGES, package_tag
 from openstack_images.definition import PackageImage
 from openstack_images.package import Builder, labels
 from openstack_images.registry import CONFIG, LAYER, MANIFEST, Registry
+from reclass_model.cache import cache_directory
 from reclass_model.errors import OperatorError
 
 _LEVEL = 3  #: of compression: twice as fast as the usual 6 for a tenth more bytes
@@ -152,8 +153,7 @@ def _digest(content: IO[bytes]) -> str:
 
 
 def _memory(diff_id: str) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "ostack-k8s" / "layer" / diff_id.removeprefix("sha256:")
+    return cache_directory() / "layer" / diff_id.removeprefix("sha256:")
 
 
 def _remembered(diff_id: str) -> Blob | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.options import Invocation, command
+from reclass_model.cache import cache_directory
 
 if TYPE_CHECKING:
     from kubernetes_formula.bundle import Artifact
@@ -74,7 +74,7 @@ def verify(invocation: Invocation, place: Path | None, record: bool) -> None:
 
 def default_directory() -> Path:
     """Where the bundle is kept on this machine, shared by all repositories."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ostack-k8s" / "bundle"
+    return cache_directory() / "bundle"
 
 
 def recipe_of(invocation: Invocation) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from reclass_model.cache import cache_directory
 from reclass_model.errors import OperatorError, Problem
 
 FAILED = 1
@@ -57,10 +58,9 @@ def print_problems(problems: Iterable[Problem], colour: str) -> None:
 
 
 def _write_trace(error: Exception) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ostack-k8s"
     name = f"trace-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     text = f"command: {sys.argv[1:]}\n" + "".join(traceback.format_exception(error))
-    for directory in (cache, Path(tempfile.gettempdir())):
+    for directory in (cache_directory(), Path(tempfile.gettempdir())):
         try:
             directory.mkdir(parents=True, exist_ok=True)
             path = directory / name

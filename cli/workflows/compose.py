@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.workflows.overlay import control_of, pod_images_of
 from cli.workflows.places import placed
+from reclass_model.cache import cache_directory
 from reclass_model.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ def rendered(inventory: Inventory) -> dict[str, Any]:
 
 def directory_of(repository: Repository) -> Path:
     """Where the file and its secrets lie: outside of the repository."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "ostack-k8s" / "compose" / repository.settings.cluster_name
+    return cache_directory() / "compose" / repository.settings.cluster_name
 
 
 @placed

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kubernetes_formula.bundle.artifact import sha256_of
+from reclass_model.cache import cache_directory
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,8 @@ class Cache:
 
     @classmethod
     def of_user(cls) -> Cache:
-        """`${XDG_CACHE_HOME:-~/.cache}/ostack-k8s/artifacts`."""
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return cls(Path(home) / "ostack-k8s" / "artifacts")
+        """The artifacts in this user's cache."""
+        return cls(cache_directory() / "artifacts")
 
     def obtain(self, inputs: Mapping[str, Any], make: Callable[[Path], Path]) -> Entry:
         """The file for these inputs; `make` is given an empty folder to work in and returns the file it made there."""

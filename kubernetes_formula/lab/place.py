@@ -6,14 +6,10 @@ the identities that decrypt it, the kubeconfig, and what `status` and `down` mus
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-
-def cache_root() -> Path:
-    """`${XDG_CACHE_HOME:-~/.cache}/ostack-k8s`, where everything derived is kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ostack-k8s"
+from reclass_model.cache import cache_directory
 
 
 @dataclass(frozen=True)
@@ -24,7 +20,7 @@ class Place:
 
     @property
     def root(self) -> Path:
-        return cache_root() / "lab" / self.cluster
+        return cache_directory() / "lab" / self.cluster
 
     @property
     def model(self) -> Path:
@@ -43,7 +39,7 @@ class Place:
     @property
     def docker(self) -> Path:
         """Data, execution root, socket and pid file of a Docker daemon of our own."""
-        return cache_root() / "lab" / "docker"
+        return cache_directory() / "lab" / "docker"
 
     @property
     def network(self) -> str:

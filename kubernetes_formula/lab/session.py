@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from kubernetes_formula.lab import derivation, image, machines, provisioning, switches, underlay, wheel
 from kubernetes_formula.lab import engine as engines
-from kubernetes_formula.lab.place import Place, cache_root
+from kubernetes_formula.lab.place import Place
 from kubernetes_formula.outcome import Outcome
+from reclass_model.cache import cache_directory
 from reclass_model.inventory import Inventory, get
 from reclass_model.repository import Repository
 from reclass_model.secrets import Keyring
@@ -75,7 +76,7 @@ class Session:
 
         recipe = get(Inventory(repository).config_node().parameters, "bundle")
         if self.bundle is None:
-            self.bundle = cache_root() / "bundle"
+            self.bundle = cache_directory() / "bundle"
             artifacts = bundle.build(self.bundle, recipe, True, self.progress)
         else:
             artifacts = bundle.inspect(self.bundle, recipe)

@@ -6,7 +6,6 @@ Valid for a day and made again when half of it is over; kept 0600 in the user's 
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from reclass_model.cache import cache_directory
 from reclass_model.errors import OperatorError
 from reclass_model.inventory import Inventory
 from reclass_model.repository import Repository, write_atomically
@@ -31,7 +31,7 @@ def kubeconfig(repository: Repository, keyring: Keyring, path: Path | None = Non
 
     OperatorError E643 when the model has no CA yet, E644 when none of its copies can be opened with `keyring`.
     """
-    path = path or _cache(repository)
+    path = path or cache_directory() / repository.settings.cluster_name / "admin.kubeconfig"
     parameters = Inventory(repository).config_node().parameters
     authority = parameters.get("pki", {}).get("authority", {}).get(AUTHORITY, {}).get("certificate")
     if not authority:
@@ -50,11 +50,6 @@ def kubeconfig(repository: Repository, keyring: Keyring, path: Path | None = Non
             mode=0o600,
         )
     return path
-
-
-def _cache(repository: Repository) -> Path:
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "ostack-k8s" / repository.settings.cluster_name / "admin.kubeconfig"
 
 
 def _still_good(path: Path, server: str, authority: str) -> bool:
