@@ -16,6 +16,9 @@ MANAGED_BY = {"app.kubernetes.io/managed-by": "ostack-k8s"}
 WORKLOAD_LABEL = "ostack-k8s.io/workload"
 RELEASE_LABEL = "ostack-k8s.io/release"
 
+#: Kinds of objects that keep pods running.
+CONTROLLERS = ("StatefulSet", "DaemonSet", "Deployment", "CronJob")
+
 #: Phases of Jobs, in the order in which a rollout runs them.
 PHASES = ("check", "snapshot", "bootstrap", "expand", "migrate", "contract", "online")
 

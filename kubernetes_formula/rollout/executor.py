@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from kubernetes_formula.manifests import Object, Overlay, key
-from kubernetes_formula.manifests.overlay import MANAGED_BY
+from kubernetes_formula.manifests.overlay import CONTROLLERS, MANAGED_BY
 from kubernetes_formula.rollout.changes import GENERATION_KINDS
 from kubernetes_formula.rollout.cluster import Cluster, Refused
 from kubernetes_formula.rollout.health import failed, health, stuck, succeeded, troubles
@@ -24,7 +24,6 @@ Progress = Callable[[str], None]
 LastWords = Callable[[list[Object]], str]
 
 ROLLOUT_ANNOTATION = "ostack-k8s.io/rollout"
-CONTROLLERS = ("StatefulSet", "DaemonSet", "Deployment", "CronJob")
 #: What a finished rollout deletes when the model does not know it (any more).
 _PRUNED = (*CONTROLLERS, "Service", "PodDisruptionBudget", "Job", *GENERATION_KINDS)
 _LOG_LINES = 20

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubernetes_formula.manifests import Job, Overlay, Workload, key
-from kubernetes_formula.manifests.overlay import owner
+from kubernetes_formula.manifests.overlay import CONTROLLERS, owner
 from kubernetes_formula.rollout.changes import CREATE, DELETE, ObjectChange, object_changes
 from reclass_model.errors import OperatorError, Problem
 
 _FOUNDATION_KINDS = ("Namespace", "PersistentVolume", "PersistentVolumeClaim", "Secret", "ConfigMap")
 #: How a strategy replaces the pods; the others roll.
 _REPLACING = {"switch": "switch", "recreate": "recreate"}
-_CONTROLLERS = ("Deployment", "StatefulSet", "DaemonSet", "CronJob")
 
 Releases = Mapping[str, Mapping[str, Any]]
 
@@ -209,7 +208,7 @@ def _workload(workload: Workload, changes: list[ObjectChange], *, upgraded: bool
     if not changes:
         return []
     restarting = any(change.restarts for change in changes)
-    starting = any(change.kind in _CONTROLLERS and change.action == CREATE for change in changes)
+    starting = any(change.kind in CONTROLLERS and change.action == CREATE for change in changes)
     replacing = _REPLACING.get(workload.strategy, "roll") if upgraded else "roll"
     action = replacing if restarting or upgraded else "apply"
     step = Step(

@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kubernetes_formula.manifests import Object, Overlay, key
-from kubernetes_formula.manifests.overlay import MANAGED_BY, owner
+from kubernetes_formula.manifests.overlay import CONTROLLERS, MANAGED_BY, owner
 from kubernetes_formula.rollout.changes import GENERATION_KINDS, differences
 from kubernetes_formula.rollout.cluster import Cluster
-from kubernetes_formula.rollout.executor import CONTROLLERS
 from kubernetes_formula.rollout.health import health, troubles
 from kubernetes_formula.rollout.record import Records
 
