@@ -1,6 +1,6 @@
 """Every code that a problem can have, in one table, whichever package raises it.
 
-docs/errors.md is this table for readers; tests/unit/test_codes.py holds the code, the table and the page together.
+docs/errors.md is this table for readers; tests/golden/test_errors.py holds the code, the table and the page together.
 """
 
 from __future__ import annotations

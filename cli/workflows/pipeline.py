@@ -26,7 +26,7 @@ class Stage:
     """One stage and how it ended."""
 
     name: str
-    result: str  # done | refused | skipped
+    result: str  # done | refused
     seconds: float
     detail: str
     error: OperatorError | None = None

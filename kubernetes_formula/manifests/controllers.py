@@ -38,11 +38,7 @@ def controller(program: Program, description: Mapping[str, Any], sealed: Sealed 
 
 def service(program: Program, description: Mapping[str, Any]) -> Object | None:
     """The workload's Service; None when no container has a port."""
-    ports = {
-        name: port
-        for container in program.containers.values()
-        for name, port in container.get("ports", {}).items()
-    }
+    ports = program.ports
     if not ports:
         return None
     kind = description.get("type", "ClusterIP")
@@ -115,9 +111,7 @@ def _daemon_set(program: Program, description: Mapping[str, Any], sealed: Sealed
 
 
 def _cron_job(program: Program, description: Mapping[str, Any], sealed: Sealed | None) -> Object:
-    template = _template(
-        program, description, pods.spec(program, sealed, serves=False) | {"restartPolicy": "Never"}
-    )
+    template = _template(program, pods.spec(program, sealed, serves=False) | {"restartPolicy": "Never"})
     return {
         "schedule": required(description, "schedule", program.path),
         "concurrencyPolicy": "Forbid",
@@ -132,11 +126,11 @@ def _set(program: Program, description: Mapping[str, Any], sealed: Sealed | None
         "replicas": replicas(description),
         "revisionHistoryLimit": _KEPT_REVISIONS,
         "selector": {"matchLabels": selector},
-        "template": _template(program, description, spec),
+        "template": _template(program, spec),
     }
 
 
-def _template(program: Program, description: Mapping[str, Any], spec: Object) -> Object:
+def _template(program: Program, spec: Object) -> Object:
     return {"metadata": {"labels": {**program.labels(), **_release(program)}}, "spec": spec}
 
 

@@ -55,6 +55,15 @@ class Program:
         """The gid the processes run as, which also owns mounted Secrets."""
         return self._identity("group", "gid")
 
+    @property
+    def ports(self) -> dict[str, Any]:
+        """The ports of all its containers, by name."""
+        return {
+            name: port
+            for container in self.containers.values()
+            for name, port in container.get("ports", {}).items()
+        }
+
     def _identity(self, setting: str, key: str) -> int | None:
         value = self.security.get(setting, (self.image.user or {}).get(key))
         return None if value is None else int(value)

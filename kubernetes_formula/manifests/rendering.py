@@ -102,11 +102,7 @@ def _workload(program: Program, description: Mapping[str, Any]) -> Workload:
 
 
 def _endpoints(program: Program, description: Mapping[str, Any]) -> Iterator[Endpoint]:
-    ports = {
-        name: port
-        for container in program.containers.values()
-        for name, port in container.get("ports", {}).items()
-    }
+    ports = program.ports
     for name, endpoint in sorted(description.get("endpoint", {}).items()):
         path = f"{program.path}:endpoint:{name}"
         port = required(endpoint, "port", path)

@@ -163,7 +163,7 @@ def _deployment(
     base = latest.effective()
     steps = plan(base, desired, releases)
     upgraded = {name: str((base or desired).workloads[name].release) for name in released(base, desired)}
-    _refuse_unfinalized(latest, base, upgraded)
+    _refuse_unfinalized(latest, upgraded)
     return replace(
         begin(DEPLOY, revision, desired, base, steps),
         previous=latest.id if latest.done else latest.previous,
@@ -187,7 +187,7 @@ def _refuse_blocked(latest: RolloutRecord, desired: Overlay) -> None:
         raise OperatorError.of(*problems)
 
 
-def _refuse_unfinalized(latest: RolloutRecord, base: Overlay | None, upgraded: Mapping[str, str]) -> None:
+def _refuse_unfinalized(latest: RolloutRecord, upgraded: Mapping[str, str]) -> None:
     late = sorted(name for name, release in upgraded.items() if latest.pending.get(name, release) != release)
     if late:
         raise OperatorError(
