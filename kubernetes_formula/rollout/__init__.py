@@ -10,7 +10,7 @@ from kubernetes_formula.rollout.access import kubeconfig
 from kubernetes_formula.rollout.changes import ObjectChange, object_changes
 from kubernetes_formula.rollout.cluster import Cluster
 from kubernetes_formula.rollout.executor import Executor, Timing
-from kubernetes_formula.rollout.plan import Step, plan, released, restarts
+from kubernetes_formula.rollout.plan import Step, plan, released
 from kubernetes_formula.rollout.record import Records, RolloutRecord, StepResult
 from kubernetes_formula.rollout.rollouts import (
     Deployed,
@@ -46,7 +46,6 @@ __all__ = [
     "object_changes",
     "plan",
     "released",
-    "restarts",
     "rollback",
     "rollback_steps",
     "status",

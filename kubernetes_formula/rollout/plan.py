@@ -138,16 +138,6 @@ def in_order(workloads: Mapping[str, Workload]) -> list[str]:
     return ordered
 
 
-def restarts(deployed: Overlay | None, desired: Overlay) -> dict[str, int]:
-    """Workload → how many of its pods the rollout replaces (new workloads do not count)."""
-    found = {}
-    for change in object_changes(deployed, desired):
-        if change.restarts:
-            workload = desired.workloads[owner(desired.by_key()[change.key])]
-            found[workload.name] = workload.replicas
-    return found
-
-
 def _check_releases(
     deployed: Overlay | None, desired: Overlay, upgraded: Iterable[str], releases: Releases
 ) -> None:
