@@ -37,7 +37,7 @@ test: venv ## Unit, formula and golden tests (no root, no Docker)
 	$(BIN)/pytest -q -n auto -m 'not e2e' $(wildcard tests/unit tests/formula tests/golden)
 
 golden: venv ## Write the golden files anew; read the diff before you commit it
-	GOLDEN_WRITE=1 $(BIN)/pytest -q -m 'not e2e' tests/golden
+	GOLDEN_WRITE=1 $(BIN)/pytest -q -m 'not e2e' tests/golden tests/formula/test_readme.py
 
 lint: venv ## Style, types, the direction of imports, YAML, states
 	$(BIN)/ruff check
