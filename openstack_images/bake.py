@@ -27,12 +27,16 @@ PACKAGES = "package"
 
 @dataclass(frozen=True)
 class Baked:
+    """What the registry has after a bake."""
+
     digest: str  #: of the manifest
     size: int  #: bytes sent
 
 
 @dataclass(frozen=True)
 class Layer:
+    """The configuration of an image as one layer."""
+
     diff_id: str  #: digest of the tar
     digest: str  #: digest of the compressed tar
     content: bytes  #: the compressed tar

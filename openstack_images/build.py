@@ -33,6 +33,8 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Result:
+    """What a build made, and what it found made."""
+
     built: tuple[Outcome, ...]  #: package images
     baked: tuple[Outcome, ...]
     reused: tuple[Outcome, ...]

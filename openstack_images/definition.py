@@ -32,6 +32,8 @@ ROOT = "debian"
 
 @dataclass(frozen=True)
 class Package:
+    """A package that a layer asks for by name; what it brings along is in the lock."""
+
     name: str
     version: str  #: what the version must begin with ("2:27."); "" for any
 
@@ -101,6 +103,8 @@ class PackageImage:
 
 @dataclass(frozen=True)
 class ConfigFile:
+    """A rendered file of an image."""
+
     path: str
     mode: int
     text: str

@@ -44,6 +44,8 @@ class Reference:
 
 @dataclass(frozen=True)
 class Why:
+    """Where a value comes from: the answer of `why`."""
+
     value: Any  #: as rendered; secrets are tokens
     set_by: tuple[Setting, ...]  #: in the order of merging, the last wins
     references: tuple[Reference, ...]

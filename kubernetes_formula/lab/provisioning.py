@@ -35,6 +35,8 @@ _COMMANDS = ("ostack-k8s", "salt", "salt-call", "salt-key", "salt-run")
 
 @dataclass(frozen=True)
 class File:
+    """A file for a machine."""
+
     content: bytes
     mode: int = 0o644
 

@@ -10,13 +10,14 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
+from kubernetes_formula.lab.provisioning import VENV
 from kubernetes_formula.outcome import Outcome, causes, read
 from reclass_model.errors import OperatorError, Problem
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
-SALT = "/opt/ostack-k8s/bin/"
+SALT = f"{VENV}/bin/"
 _SHOWN = 20  #: problems listed before "and N more"
 
 

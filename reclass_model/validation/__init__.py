@@ -24,6 +24,8 @@ DEPLOYED = "deployed"  #: the reference (Repository.reference) to what runs now
 
 @dataclass(frozen=True)
 class Report:
+    """What is wrong with a model, and what may be."""
+
     errors: list[Problem]
     warnings: list[Problem]
 
