@@ -7,8 +7,6 @@ mirror. A build needs it; a plan does not.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any, TypeVar
 from openstack_images.definition import BakedImage, PackageImage
 from openstack_images.package import Builder
 from reclass_model.errors import OperatorError, Problem
+from reclass_model.repository import write_atomically
 
 LOCK_COMMAND = "ostack-k8s images lock"
 _HEADER = (
@@ -31,6 +30,7 @@ class Lock:
     images: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
 
     def versions(self, name: str, suite: str) -> Mapping[str, str] | None:
+        """What the layer of this image and suite installs; None when that is not locked."""
         return self.images.get(name, {}).get(suite)
 
     @classmethod
@@ -65,15 +65,7 @@ class Lock:
             for name, suites in self.images.items()
         }
         text = _HEADER + yaml.safe_dump({"images": plain}, sort_keys=True, default_flow_style=False)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(text)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_atomically(path, text)
 
 
 def lock(

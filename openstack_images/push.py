@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import tarfile
 import tempfile
 import zlib
@@ -25,6 +24,7 @@ from openstack_images.package import Builder, labels
 from openstack_images.registry import CONFIG, LAYER, MANIFEST, Registry
 from reclass_model.cache import cache_directory
 from reclass_model.errors import OperatorError
+from reclass_model.repository import write_atomically
 
 _LEVEL = 3  #: of compression: twice as fast as the usual 6 for a tenth more bytes
 _BLOCK = 1 << 20
@@ -165,8 +165,4 @@ def _remembered(diff_id: str) -> Blob | None:
 
 
 def _remember(diff_id: str, blob: Blob) -> None:
-    path = _memory(diff_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(f"{blob.digest} {blob.size}\n")
-    os.replace(temporary, path)
+    write_atomically(_memory(diff_id), f"{blob.digest} {blob.size}\n")
