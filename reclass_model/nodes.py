@@ -12,11 +12,14 @@ from functools import cache
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from re import fullmatch
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reclass_model.document import edit
 from reclass_model.errors import OperatorError
 from reclass_model.repository import SETTINGS_FILE, Repository, write_atomically
+
+if TYPE_CHECKING:
+    from reclass_model.inventory import Inventory
 
 TEMPLATE = Path(__file__).parent / "template"
 ROLE_CLASS = "system.role."
@@ -147,10 +150,31 @@ def add(
     from reclass_model import pki, secrets
     from reclass_model.inventory import Inventory, get
 
-    settings = repository.settings
     inventory = Inventory(repository)
-    parameters = inventory.config_node().parameters
-    fqdn = name if "." in name else f"{name}.{get(parameters, '_param:cluster_domain')}"
+    domain = get(inventory.config_node().parameters, "_param:cluster_domain")
+    fqdn = name if "." in name else f"{name}.{domain}"
+    _refuse(inventory, fqdn, role_names)
+    machine = Machine(fqdn, _address(inventory, address), tuple(role_names))
+    keyring = secrets.Keyring.find(repository)
+    public = secrets.new_identity(keyring.path.parent / "machines" / f"{fqdn}.age")
+    try:
+        _edit_members(repository, lambda file, members: join(file, members, machine))
+        edit(
+            repository.root / SETTINGS_FILE,
+            lambda document: document["recipients"]["machines"].update({fqdn: public}),
+        )
+        write_atomically(repository.node_file(fqdn), node_file(machine, repository.settings.cluster_name))
+        progress(f"{fqdn} {machine.address} {' '.join(role_names)}")
+        # anew: the settings have one more recipient
+        pki.issue(Repository(repository.root), keyring, progress=progress)
+    except BaseException:
+        _take_out(repository, fqdn)
+        raise
+    return repository.node_file(fqdn)
+
+
+def _refuse(inventory: Inventory, fqdn: str, role_names: Sequence[str]) -> None:
+    """OperatorError E009 for a machine that cannot be, or is there."""
     if not fullmatch(HOST_NAME, fqdn):
         raise OperatorError(f"{fqdn!r} is no host name", code="E009", hint="e.g. cmp03")
     unknown = [role for role in role_names if role not in roles()]
@@ -160,7 +184,7 @@ def add(
             code="E009",
             hint=f"roles: {', '.join(roles())}",
         )
-    if repository.node_file(fqdn).exists():
+    if inventory.repository.node_file(fqdn).exists():
         raise OperatorError(
             f"{fqdn} is there already",
             code="E009",
@@ -173,42 +197,31 @@ def add(
             code="E009",
             hint="give the new machine another role",
         )
-    taken = {get(node.parameters, "_param:address", ""): node.name for node in inventory.nodes()}
-    network = get(parameters, "_param:underlay_network")
-    free = next_address(network, filter(None, taken))
-    if address is None:
-        address = free
-    elif address in taken:
-        raise OperatorError(
-            f"{address} is the address of {taken[address]}",
-            code="E009",
-            file=f"nodes/{taken[address]}.yml",
-            hint=f"the next free one is {free}",
-        )
-    elif not _within(address, network):
-        raise OperatorError(
-            f"{address!r} is no host of the underlay network {network}",
-            code="E009",
-            hint=f"the next free one is {free}",
-        )
 
-    machine = Machine(fqdn, address, tuple(role_names))
-    keyring = secrets.Keyring.find(repository)
-    public = secrets.new_identity(keyring.path.parent / "machines" / f"{fqdn}.age")
-    try:
-        _edit_members(repository, lambda file, members: join(file, members, machine))
-        edit(
-            repository.root / SETTINGS_FILE,
-            lambda document: document["recipients"]["machines"].update({fqdn: public}),
+
+def _address(inventory: Inventory, wanted: str | None) -> str:
+    """The wanted address, or the next free one; OperatorError E009 where it is taken or not of the underlay network."""
+    from reclass_model.inventory import get
+
+    taken = {get(node.parameters, "_param:address", ""): node.name for node in inventory.nodes()}
+    network = get(inventory.config_node().parameters, "_param:underlay_network")
+    free = next_address(network, filter(None, taken))
+    if wanted is None:
+        return free
+    if wanted in taken:
+        raise OperatorError(
+            f"{wanted} is the address of {taken[wanted]}",
+            code="E009",
+            file=f"nodes/{taken[wanted]}.yml",
+            hint=f"the next free one is {free}",
         )
-        write_atomically(repository.node_file(fqdn), node_file(machine, settings.cluster_name))
-        progress(f"{fqdn} {address} {' '.join(role_names)}")
-        # anew: the settings have one more recipient
-        pki.issue(Repository(repository.root), keyring, progress=progress)
-    except BaseException:
-        _take_out(repository, fqdn)
-        raise
-    return repository.node_file(fqdn)
+    if not _within(wanted, network):
+        raise OperatorError(
+            f"{wanted!r} is no host of the underlay network {network}",
+            code="E009",
+            hint=f"the next free one is {free}",
+        )
+    return wanted
 
 
 def remove(repository: Repository, name: str, progress: Callable[[str], None]) -> Path:
