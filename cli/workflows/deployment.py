@@ -6,6 +6,7 @@ The steps and their order are kubernetes_formula's; here the model's overlay and
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cli.workflows.revisions import DEPLOYED
@@ -59,8 +60,7 @@ def deploy(repository: Repository, keyring: Keyring, plan: Plan, progress: Progr
                 releases=get(inventory.config_node().parameters, "openstack:release", {}),
             ),
         )
-    if record["result"] == "done":
-        repository.set_reference(DEPLOYED, plan.after)
+    _remember(repository, record)
     return record
 
 
@@ -72,7 +72,16 @@ def return_or_end(
 
     cluster = connect(repository, keyring)
     run = rollout.rollback if action == "rollback" else rollout.finalize
-    return _reported(cluster, None, lambda: run(cluster, host=master_address(inventory), progress=progress))
+    report = _reported(cluster, None, lambda: run(cluster, host=master_address(inventory), progress=progress))
+    _remember(repository, report)
+    return report
+
+
+def _remember(repository: Repository, report: Report) -> None:
+    """Note here what is deployed, for plans where the cluster does not answer; not a commit that is not known here."""
+    if report["result"] == "done":
+        with suppress(OperatorError):
+            repository.set_reference(DEPLOYED, repository.resolve(report["to"]))
 
 
 def recorded(cluster: Cluster, identity: str | None) -> Report | None:

@@ -120,6 +120,11 @@ class Records:
         names = self._names()
         return self._read(names[-1]) if names else None
 
+    def finished(self) -> RolloutRecord | None:
+        """The newest record of a rollout that came to its end; None when none did."""
+        found = (self._read(name) for name in reversed(self._names()))
+        return next((record for record in found if record and record.done), None)
+
     def find(self, identity: str) -> RolloutRecord | None:
         """A record by its id."""
         return self._read(_PREFIX + identity)

@@ -36,17 +36,19 @@ class Deployed:
 
     record: RolloutRecord
     overlay: Overlay | None  #: what the records say is there, also in the middle of a rollout
-
-    @property
-    def revision(self) -> str:
-        """The revision of the model that was deployed, or is being deployed."""
-        return self.record.revision
+    #: Of the model, of the newest rollout that was finished (None: none was): what a plan starts from. A rollout that
+    #: was killed keeps its reviewed plan, and its digest, until it is run to its end.
+    revision: str | None = None
 
 
 def deployed(cluster: Cluster) -> Deployed | None:
     """What the cluster's records say; None before the first deployment."""
-    record = Records(cluster).latest()
-    return Deployed(record, record.effective()) if record else None
+    records = Records(cluster)
+    record = records.latest()
+    if record is None:
+        return None
+    finished = record if record.done else records.finished()
+    return Deployed(record, record.effective(), finished.revision if finished else None)
 
 
 def deploy(

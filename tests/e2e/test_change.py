@@ -243,9 +243,11 @@ def test_a_killed_deploy_goes_on(change: Change) -> None:
             f"Change {number}",
         )
         answer(change.model, "images", "build", "--push")
+        reviewed = answer(change.model, "plan")["digest"]
         with change.asked() as failures:
             _killed(change.model, generator.uniform(0.5, 9.0), "deploy", "--yes")
-            report = answer(change.model, "deploy", "--yes")
+            assert answer(change.model, "plan")["digest"] == reviewed  # until it has come to its end
+            report = answer(change.model, "deploy", "--plan", reviewed, "--yes")
         assert failures == []
         assert all(step["result"] == "done" for step in report["steps"])
         assert answer(change.model, "status")["drift"] == []
