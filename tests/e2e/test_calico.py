@@ -1,6 +1,6 @@
 """Pods' network on several machines, for real: routes by BGP without a tunnel, policy, a switch, reflectors, faults.
 
-A master and two computes of a generated model, and BIRD in a container as the top-of-rack switch.
+A master and two computes of a generated model, and the lab's top-of-rack switch.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from reclass_model.secrets import Keyring
 
 from .conftest import say
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.full, pytest.mark.timeout(3600)]
 
 ANSWERS = {"cluster_name": "fabric", "controllers": 1, "computes": 2, "underlay_network": "10.92.0.0/24"}
-SWITCH, SWITCH_ADDRESS = "fabric-switch", "10.92.0.2"
+SWITCH, SWITCH_ADDRESS = "fabric-r1", "10.92.0.2"  # the lab starts it, for it is in the model
 SWITCHED = {
     "pki": {"secret": {"bgp-r1": {"format": "password", "shared": True, "value": None}}},
     "calico": {
@@ -78,7 +78,7 @@ class Fabric:
     model: Repository
     bundle: Path | None
 
-    def apply(self, parameters: dict[str, object], rehearse: bool = False) -> None:
+    def apply(self, parameters: dict[str, object]) -> None:
         underlay = self.model.cluster_dir / "underlay" / "init.yml"
         content = yaml.safe_load(underlay.read_text())
         underlay.write_text(yaml.safe_dump({**content, "parameters": parameters}))
@@ -86,58 +86,22 @@ class Fabric:
         pki.issue(self.model, Keyring(identity), progress=say)
         self.model.commit("another fabric", [self.model.classes_dir])
         only = ("kube_master", "kube_compute")
-        lab.up(self.model, only=only, bundle=self.bundle, rehearse=rehearse, progress=say)
-        on(
-            "kmst01", "salt-call --local state.apply kubernetes.master"
-        )  # labels of machines that joined after it
+        lab.up(self.model, only=only, bundle=self.bundle, progress=say)
 
 
 @pytest.fixture(scope="module")
 def fabric(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fabric]:
-    """The lab with its states applied and rehearsed, and the switch."""
+    """The lab with its states applied, and the switch of its model."""
     folder = tmp_path_factory.mktemp("fabric")
     model = Repository(folder / "model")
     create(Answers.of(ANSWERS), model.root, folder / "identity", say)
     bundle = Path(os.environ["OSTACK_K8S_BUNDLE"]) if "OSTACK_K8S_BUNDLE" in os.environ else None
     made = Fabric(model, bundle)
     try:
-        made.apply(SWITCHED, rehearse=True)
-        start_switch()
+        made.apply(SWITCHED)
         yield made
     finally:
-        run("docker", "rm", "--force", SWITCH, check=False)
         lab.down(model)
-
-
-def start_switch() -> None:
-    """Another vendor's router, as far as the machines can tell: plain BIRD in another autonomous system."""
-    encoded = kubectl("-n", "calico-system", "get", "secret", "bgp-passwords", "-o", "jsonpath={.data.r1}")
-    machines = "".join(
-        f"protocol bgp cmp{number:02} from leaf {{ neighbor 10.92.0.{30 + number} as 64512; }}\n"
-        for number in (1, 2)
-    )
-    configuration = f"""
-        router id {SWITCH_ADDRESS};
-        protocol device {{ }}
-        protocol kernel {{ import none; export where source = RTS_BGP; }}
-        template bgp leaf {{ local as 65001; import all; export none; graceful restart; password "@password@"; }}
-        {machines}"""
-    program = f"""set -e; mkdir -p /run/bird; password=$(echo {encoded} | base64 -d)
-        sed "s/@password@/$password/" > /etc/bird.conf <<'END'\n{configuration}\nEND
-        exec bird -f -c /etc/bird.conf -s /run/bird/bird.ctl"""
-    place = ["--network", "ostack-k8s-fabric", "--ip", SWITCH_ADDRESS, "--cap-add", "NET_ADMIN"]
-    run(
-        "docker",
-        "run",
-        "--detach",
-        "--name",
-        SWITCH,
-        *place,
-        "ostack-k8s-lab-node:latest",
-        "sh",
-        "-c",
-        program,
-    )
 
 
 @pytest.fixture(scope="module")
