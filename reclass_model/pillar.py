@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from reclass_model.difference import underlay_digest
+from reclass_model.errors import OperatorError
 from reclass_model.inventory import Inventory, Node, get
 from reclass_model.repository import Repository
 
@@ -38,7 +39,10 @@ def orchestration(inventory: Inventory) -> dict[str, Any]:
 
 def revision_of(repository: Repository) -> str:
     """The full sha of the checkout, "" outside git: read once for many machines."""
-    return repository.head() if repository.is_git() else ""
+    try:
+        return repository.head()
+    except OperatorError:
+        return ""
 
 
 @cache

@@ -40,6 +40,8 @@ _JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _RETRY_SECONDS = 1.0
+_CONNECT_SECONDS = 3.0  # where packets are dropped nothing else ends the waiting
+_READ_SECONDS = 30.0
 _OVERLOADED = (429, 503)
 
 
@@ -154,11 +156,12 @@ class Cluster:
         url = f"{self.server}{path}" + (f"?{urlencode(query)}" if query else "")
         text = None if body is None else json.dumps(body)
         headers = {**self._headers, "Accept": _JSON, "Content-Type": content_type}
+        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS)
         deadline = time.monotonic() + self._patience
         while True:
             try:
                 answer = self._pool.request(
-                    method, url, body=text, headers=headers, timeout=30.0, retries=False
+                    method, url, body=text, headers=headers, timeout=timeout, retries=False
                 )
                 if answer.status not in _OVERLOADED or time.monotonic() > deadline:
                     break

@@ -65,7 +65,7 @@ def test_one_node(cloud: Repository, measure: Measured) -> None:
 
 def test_whole_inventory(large: Repository, measure: Measured) -> None:
     programs = [process(sys.executable, "-c", program, large.root) for program in (WHOLE, WHOLE_PEER)]
-    measure(f"inventory of {MACHINES} / reclass-rs alone", limit=1.3, times=compare(*programs, repeat=3))
+    measure(f"inventory of {MACHINES} / reclass-rs alone", limit=1.3, times=compare(*programs, repeat=5))
 
 
 def test_memory_of_the_whole_inventory(large: Repository, measure: Measured) -> None:
