@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,18 @@ if TYPE_CHECKING:
 RELEASE = "openstack_version"  # the `_param` that names the release of the model
 
 
-def builder_of(parameters: Mapping[str, Any]) -> Builder:
-    """The Docker host that builds, as the config machine's pillar names it."""
+def builder_of(inventory: Inventory) -> Builder:
+    """The Docker host that builds: OSTACK_K8S_BUILDER, else this checkout's (`git config ostack-k8s.builder`, which a lab
+    sets), else the one that the model names for its config machine.
+    """
     from openstack_images.package import Builder
     from reclass_model.inventory import get
 
-    return Builder(get(parameters, "_param:builder", None), get(parameters, "openstack:package_mirror", None))
+    parameters = inventory.config_node().parameters
+    named = os.environ.get("OSTACK_K8S_BUILDER") or inventory.repository.git_setting("ostack-k8s.builder")
+    return Builder(
+        named or get(parameters, "_param:builder", None), get(parameters, "openstack:package_mirror", None)
+    )
 
 
 def registry_of(parameters: Mapping[str, Any], keyring: Keyring) -> Registry:
@@ -59,7 +66,7 @@ def build_images(
     parameters = inventory.config_node().parameters
     chosen = choose(images_of(inventory), names)
     registry = registry_of(parameters, keyring) if push else None
-    return build(chosen, registry, builder_of(parameters), push=push, progress=progress)
+    return build(chosen, registry, builder_of(inventory), push=push, progress=progress)
 
 
 @placed
@@ -100,7 +107,7 @@ def lock_images(inventory: Inventory, releases: Collection[str], progress: Calla
     if releases:
         models = {release: images_of(inventory.with_parameters({RELEASE: release})) for release in releases}
         wanted = {release: _unlocked(images) for release, images in models.items()}
-    found = lock(wanted, builder_of(inventory.config_node().parameters), progress)
+    found = lock(wanted, builder_of(inventory), progress)
     before = Lock.read(repository.lock_file)
     names = {*before.images, *found.images}
     merged = Lock(

@@ -55,6 +55,7 @@ class Session:
     def bring_up(self, overlay: Sequence[Action] = ()) -> Repository:
         """Run all actions; the derived repo. Any of them may raise OperatorError; run again, it goes on there."""
         repository = derivation.derive(self.source, self.place, self.progress)
+        repository.git("config", "ostack-k8s.builder", engines.url(self.engine))
         for action in (
             Action("bundle", self.fill_bundle),
             Action("node image", self.make_node_image),

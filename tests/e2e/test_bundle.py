@@ -172,6 +172,7 @@ def sums(place: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.mark.full
 def test_two_builds_from_nothing_give_the_same_bytes(cloud: Path, tmp_path: Path) -> None:
     built = []
     for number in ("1", "2"):
