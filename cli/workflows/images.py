@@ -23,8 +23,8 @@ RELEASE = "openstack_version"  # the `_param` that names the release of the mode
 
 
 def builder_of(inventory: Inventory) -> Builder:
-    """The Docker host that builds: OSTACK_K8S_BUILDER, else this checkout's (`git config ostack-k8s.builder`, which a lab
-    sets), else the one that the model names for its config machine.
+    """The Docker host that builds: OSTACK_K8S_BUILDER, else the checkout's own (`git config ostack-k8s.builder`, set by
+    the lab), else the one that the model names for its config machine.
     """
     from openstack_images.package import Builder
     from reclass_model.inventory import get
