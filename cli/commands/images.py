@@ -40,7 +40,7 @@ def list_(invocation: Invocation, present: bool) -> None:
     ]
 
     def people() -> None:
-        words = {True: "yes", False: "no", None: "not asked"}
+        words = {True: "yes", False: "no", None: "no answer" if present else "not asked"}
         print_table(
             ("image", "release", "reference", "locked", "in registry", "used by"),
             [
@@ -62,6 +62,8 @@ def list_(invocation: Invocation, present: bool) -> None:
                 err=True,
             )
 
+    if registry and any(row["present"] is None for row in rows):
+        click.echo(f"The registry {registry.address} does not answer.", err=True)
     invocation.show({"images": rows}, people)
 
 

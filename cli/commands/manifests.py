@@ -39,9 +39,13 @@ def manifests(invocation: Invocation, output: Path | None, reveal: bool) -> None
         from reclass_model.repository import write_atomically
 
         mode = 0o600 if reveal else 0o644
-        for item in items:
-            write_atomically(output / file_name(item), dump(item, "yaml"), mode)
+        written = {file_name(item): item for item in items}
+        for name, item in written.items():
+            write_atomically(output / name, dump(item, "yaml"), mode)
         click.echo(f"Wrote {len(items)} files to {output}", err=True)
+        others = sorted(file.name for file in output.glob("*.yml") if file.name not in written)
+        if others:
+            click.echo(f"{len(others)} more there are not of this model: {', '.join(others)}", err=True)
         if invocation.for_people:
             return
     collected = {"apiVersion": "v1", "kind": "List", "items": items}

@@ -59,6 +59,8 @@ def init(
     """
     from reclass_model import generate
 
+    if all_in_one and masters not in (None, 1):
+        raise click.UsageError("--all-in-one is one machine with every role: leave out --masters.")
     flags = {"cluster_name": name, "masters": masters, "all_in_one": all_in_one}
     written = _read(file)
     given = {key: value for key, (value, _) in written.items()}

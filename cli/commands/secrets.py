@@ -95,7 +95,12 @@ def _read_value(name: str) -> str:
     if sys.stdin.isatty():
         answer: str = click.prompt(f"Value of {name}", hide_input=True, confirmation_prompt=True, err=True)
         return answer
-    return sys.stdin.read().removesuffix("\n")
+    value = sys.stdin.read().removesuffix("\n")
+    if not value:
+        raise click.UsageError(
+            f"No value of {name} came: there is no terminal to ask on, and the pipe is empty."
+        )
+    return value
 
 
 def _in_editor(text: str) -> str:

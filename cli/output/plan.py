@@ -165,5 +165,5 @@ def _short(value: Any, width: int = 60) -> str:
 
     if value is None:
         return "(not set)"
-    text = value if isinstance(value, str) else " ".join(dump(value, "json").split())
+    text = " ".join(value.splitlines() if isinstance(value, str) else dump(value, "json").split())
     return text if len(text) <= width else text[: width - 1] + "…"

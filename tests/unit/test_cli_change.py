@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -144,12 +145,32 @@ def test_the_plan_for_people_says_what_where_and_in_which_order(
         assert words in text
 
 
+def test_a_value_of_many_lines_is_one_line_of_the_plan(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    after = 'expiration: 3600\n        note: "two\\nlines"'
+    change(repository, f"{CLUSTER}/overlay/keystone.yml", "expiration: 3600", after)
+    with pytest.raises(SystemExit):
+        main(["-C", str(repository.root), "plan", "--from", "HEAD~1"])
+    assert "(not set) → two lines" in capsys.readouterr().out
+
+
 def test_manifests_are_files_by_service_role_and_kind(run: Run, tmp_path: Path) -> None:
     target = tmp_path / "out"
     listed = run("manifests", "--output-dir", str(target))
     assert listed["kind"] == "List" and len(listed["items"]) == len(list(target.iterdir()))
     assert (target / "keystone-server-deployment-keystone-server.yml").is_file()
     assert (target / "keystone-server-svc-keystone-server.yml").is_file()
+
+
+def test_manifests_of_another_state_of_the_model_are_named(
+    repository: Repository, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "keystone-server-job-keystone-server-db-sync-old.yml").write_text("{}")
+    with pytest.raises(SystemExit):
+        main(["-C", str(repository.root), "manifests", "--output-dir", str(tmp_path)])
+    said = capsys.readouterr().err
+    assert "1 more there are not of this model: keystone-server-job-keystone-server-db-sync-old.yml" in said
 
 
 def test_secrets_are_masked_unless_revealed(repository: Repository, run: Run) -> None:
@@ -169,6 +190,22 @@ def test_images_know_their_tags_and_users_offline(run: Run) -> None:
     assert set(images) == {"keystone:server", "mariadb:server", "memcached:server"}
     assert images["keystone:server"]["used_by"] == ["keystone-server"]
     assert all(image["present"] is None for image in images.values())
+
+
+def test_a_registry_that_does_not_answer_is_named(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(
+        repository,
+        f"{CLUSTER}/init.yml",
+        "registry_host: ${_param:config_fqdn}",
+        "registry_host: 127.77.0.10",
+    )
+    with pytest.raises(SystemExit) as left:
+        main(["-C", str(repository.root), "images", "list", "--present"])
+    said = capsys.readouterr()
+    assert left.value.code == 0
+    assert "no answer" in said.out and "The registry 127.77.0.10:5000 does not answer." in said.err
 
 
 def test_an_unknown_image_has_a_hint(run: Run) -> None:
@@ -239,6 +276,20 @@ def test_init_refuses_a_directory_that_is_not_empty(repository: Repository, run:
 
 def test_init_without_a_terminal_needs_answers(run: Run, tmp_path: Path) -> None:
     assert "--defaults" in run("init", "demo", "--output", str(tmp_path / "new"), code=2)
+
+
+def test_one_machine_has_no_masters_to_count(run: Run, tmp_path: Path) -> None:
+    target = tmp_path / "new"
+    said = run("init", "one", "--defaults", "--all-in-one", "--masters", "3", "--output", str(target), code=2)
+    assert "leave out --masters" in said and not target.exists()
+
+
+def test_an_empty_pipe_is_no_secret(
+    repository: Repository, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert "pipe is empty" in run("secrets", "set", "smtp_password", code=2)
+    assert "smtp_password" not in repository.secrets_file.read_text()
 
 
 def test_init_takes_answers_from_a_file(run: Run, tmp_path: Path) -> None:
