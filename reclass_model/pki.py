@@ -137,6 +137,15 @@ def status(repository: Repository) -> list[Certificate]:
     return sorted(found, key=lambda item: (item.node or "", item.name))
 
 
+def end_of(text: str) -> datetime | None:
+    """When a certificate in PEM ends; None for what is none."""
+    try:
+        end: datetime = load_certificate(text).not_valid_after_utc
+    except OperatorError:
+        return None
+    return end
+
+
 def _certificate(node: str | None, name: str, authority: str, declared: Mapping[str, Any]) -> Certificate:
     end = (
         load_certificate(declared["certificate"]).not_valid_after_utc if declared.get("certificate") else None

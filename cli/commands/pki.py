@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cli.options import Invocation, command
+
+if TYPE_CHECKING:
+    from reclass_model.inventory import Node
+
+Row = dict[str, str | int | None]
+SAME = "the model's"
 
 
 @click.group(epilog="Example: ostack-k8s pki status")
@@ -39,16 +47,26 @@ def rotate(invocation: Invocation, names: tuple[str, ...]) -> None:
     _show(invocation, written)
 
 
-@command("status", "ostack-k8s pki status", "ostack-k8s pki status -o json", group=pki)
-def status(invocation: Invocation) -> None:
-    """List every certificate with its end, those that end first at the top."""
+@command("status", "ostack-k8s pki status", "ostack-k8s pki status --live -o json", group=pki)
+@click.option("--live", is_flag=True, help="Also ask the machines, through the Salt master.")
+def status(invocation: Invocation, live: bool) -> None:
+    """List every certificate with its end, those that end first at the top.
+
+    With --live (on the config machine) also whether each machine has the model's certificate; exits with 1 when one
+    does not.
+    """
     from cli.output.terminal import print_table
 
     rows = _certificates(invocation)
+    if live:
+        from cli.workflows.live import live_certificates
+
+        nodes = {node.name: node for node in invocation.inventory.nodes()}
+        compare(rows, nodes, live_certificates(invocation.inventory))
     invocation.show(
         {"certificates": rows},
         lambda: print_table(
-            ("certificate", "machine", "signed by", "ends", "days"),
+            ("certificate", "machine", "signed by", "ends", "days", *(("on the machine",) if live else ())),
             [
                 (
                     str(row["name"]),
@@ -56,12 +74,15 @@ def status(invocation: Invocation) -> None:
                     str(row["authority"]),
                     str(row["not_after"] or "not issued"),
                     "" if row["days"] is None else str(row["days"]),
+                    *((str(row["live"] or ""),) if live else ()),
                 )
                 for row in rows
             ],
             styles=("bold",),
         ),
     )
+    if any(row.get("live") not in (None, SAME) for row in rows):
+        raise click.exceptions.Exit(1)
 
 
 def _show(invocation: Invocation, written: list[Path]) -> None:
@@ -75,7 +96,29 @@ def _show(invocation: Invocation, written: list[Path]) -> None:
     invocation.show({"files": files, "certificates": _certificates(invocation)}, people)
 
 
-def _certificates(invocation: Invocation) -> list[dict[str, str | int | None]]:
+def compare(rows: list[Row], nodes: Mapping[str, Node], found: Mapping[str, Mapping[str, str]]) -> None:
+    """Give each row `live`, what its machine has in words, and `live_not_after`; None where nothing installs it."""
+    from reclass_model.inventory import get
+    from reclass_model.pki import end_of
+
+    for row in rows:
+        node, name = str(row["node"]), str(row["name"])
+        row["live"] = row["live_not_after"] = None
+        if row["node"] is None:
+            continue  # an authority: the machines have copies of its certificate, under many names
+        if node not in found:
+            row["live"] = "no answer"
+        elif name in found[node]:
+            there = found[node][name].strip()
+            end = end_of(there)
+            row["live_not_after"] = end.isoformat() if end else None
+            same = (
+                there == str(get(nodes[node].parameters, f"pki:certificate:{name}:certificate", "")).strip()
+            )
+            row["live"] = "missing" if not there else SAME if same else "another"
+
+
+def _certificates(invocation: Invocation) -> list[Row]:
     from reclass_model import pki as core
 
     now = datetime.now(UTC)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MASTER = Path("/etc/salt/master")
 APPLIED = "/etc/ostack-k8s/applied"  # written by the last state of a successful state.apply
+COMPILING_SECONDS = 60  # a machine compiles its states to know where its certificates lie
 ANSWER_SECONDS = 20  # over the time that a question itself takes
 
 
@@ -49,6 +50,17 @@ def live_problems(inventory: Inventory, progress: Callable[[str], None]) -> list
                 code, what = "W231", "nothing was applied yet"
             found.append(Problem(code, what, node=name, hint="salt-run state.orch ostack.underlay"))
     return found
+
+
+def live_certificates(inventory: Inventory) -> dict[str, dict[str, str]]:
+    """Machine -> certificate -> its PEM text there, "" where it is missing; who does not answer is not in it.
+
+    Raises OperatorError E033 where no Salt master is.
+    """
+    names = [node.name for node in inventory.nodes()]
+    there = _ask(names, "saltutil.sync_modules", {"refresh": True})
+    answers = _ask(there, "certificates.installed", {}, COMPILING_SECONDS)
+    return {name: answer for name, answer in answers.items() if isinstance(answer, dict)}
 
 
 def _ask(

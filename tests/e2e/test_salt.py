@@ -56,6 +56,13 @@ def test_the_machines_are_fit_for_the_model(cloud: Cloud) -> None:
     assert live["errors"] == []
 
 
+def test_the_machines_have_the_certificates_of_the_model(cloud: Cloud) -> None:
+    done = inside(cloud, "sh", "-c", "cd /srv/ostack-k8s/model && ostack-k8s pki status --live -o json")
+    assert done.returncode == 0, done.stderr
+    live = {row["live"] for row in json.loads(done.stdout)["certificates"] if row["node"]}
+    assert "the model's" in live and live <= {"the model's", None}
+
+
 def test_the_orchestration_of_a_cloud_that_is_as_it_should_be_changes_nothing(cloud: Cloud) -> None:
     done = inside(cloud, "salt-run", "--out", "json", "ostack.underlay")
     assert done.returncode == 0, done.stderr

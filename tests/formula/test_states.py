@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 
+from cli.workflows.states import salt_call
 from kubernetes_formula.salt_loader import FORMULA
+from reclass_model.inventory import Inventory
+from reclass_model.repository import Repository
 
 
 def load(path: str, test: bool, execution: dict[str, Callable[..., Any]]) -> Any:
@@ -195,3 +198,23 @@ def test_only_the_objects_of_the_model_stay() -> None:
     unknown = {"get peers": (1, "", "error: the server doesn't have a resource type")}
     assert objects(True, unknown)[0].only("x", "peers", [], "ours=true")["result"] is True
     assert objects(False, unknown)[0].only("x", "peers", [], "ours=true")["result"] is False
+
+
+def test_every_certificate_is_found_where_the_states_put_it(
+    models: Callable[[str], Repository], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The module's answer on a bare machine: the names of the model, and nothing there."""
+    model = models("article")
+    node = next(name for name in model.node_names() if name.startswith("kmst"))
+    low = salt_call(model, node, "state.show_lowstate")
+    module = load("_modules/certificates.py", False, {"state.show_lowstate": lambda: low})
+    monkeypatch.setattr(module, "_text", lambda path: f"what is in {path}")
+    found = module.installed()
+    assert found["etcd-server"] == "what is in /etc/etcd/pki/etcd-server.crt"
+    declared = Inventory(model).node(node).parameters["pki"]["certificate"]
+    assert set(declared) - set(found) == {
+        "calico-cni",
+        "calico-node",
+    }  # declared for all, for machines with pods
+    busy = load("_modules/certificates.py", False, {"state.show_lowstate": lambda: ["busy"]})
+    assert busy.installed() == "busy"

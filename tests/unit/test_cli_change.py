@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
+from cli.commands.pki import compare
 from cli.main import main
 from reclass_model import generate
+from reclass_model.inventory import Inventory
 from reclass_model.repository import Repository
 
 Run = Callable[..., Any]
@@ -282,6 +284,28 @@ def test_one_machine_has_no_masters_to_count(run: Run, tmp_path: Path) -> None:
     target = tmp_path / "new"
     said = run("init", "one", "--defaults", "--all-in-one", "--masters", "3", "--output", str(target), code=2)
     assert "leave out --masters" in said and not target.exists()
+
+
+def test_live_certificates_are_asked_on_the_config_machine(run: Run) -> None:
+    assert "E033" in run("pki", "status", "--live", code=1)
+
+
+def test_what_a_machine_has_is_held_against_the_model(repository: Repository, run: Run) -> None:
+    inventory = Inventory(repository)
+    nodes = {node.name: node for node in inventory.nodes()}
+    rows = [row for row in run("pki", "status")["certificates"] if row["name"] in ("etcd-peer", "admin")]
+    master = next(row["node"] for row in rows if row["name"] == "etcd-peer" and row["node"])
+    own = nodes[master].parameters["pki"]["certificate"]
+    compare(rows, nodes, {master: {"etcd-peer": own["etcd-server"]["certificate"], "admin": ""}})
+    assert {(row["name"], row["node"]): row["live"] for row in rows} == {
+        ("etcd-peer", master): "another",
+        ("admin", master): "missing",
+        ("admin", inventory.config_node().name): "no answer",
+        ("etcd-peer", None): None,
+    }
+    compare(rows, nodes, {master: {"etcd-peer": own["etcd-peer"]["certificate"] + "\n"}})
+    peer = next(row for row in rows if (row["name"], row["node"]) == ("etcd-peer", master))
+    assert peer["live"] == "the model's" and peer["live_not_after"] == peer["not_after"]
 
 
 def test_an_empty_pipe_is_no_secret(
