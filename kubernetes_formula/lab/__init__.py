@@ -19,6 +19,7 @@ from kubernetes_formula.lab import machines
 from kubernetes_formula.lab.machines import FAULTS, Machine
 from kubernetes_formula.lab.place import Place
 from kubernetes_formula.lab.session import Action, Session
+from reclass_model.inventory import Inventory
 from reclass_model.repository import Repository
 
 __all__ = ["FAULTS", "Action", "LabState", "Machine", "down", "execute", "fault", "status", "up"]
@@ -59,6 +60,9 @@ def up(
     Raises OperatorError E80x (engine, image, machines), E81x (states, model), and what the overlay raises.
     """
     place = _place(repository)
+    machines.blueprints(
+        Inventory(repository).nodes(), place.cluster, only
+    )  # a role that is none: before minutes of building
     if start_docker and docker_host is None:
         engines.start(place, progress)
     session = Session(
