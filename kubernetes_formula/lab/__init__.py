@@ -60,9 +60,8 @@ def up(
     Raises OperatorError E80x (engine, image, machines), E81x (states, model), and what the overlay raises.
     """
     place = _place(repository)
-    machines.blueprints(
-        Inventory(repository).nodes(), place.cluster, only
-    )  # a role that is none: before minutes of building
+    # A role that nobody has is told now, not after minutes of building.
+    machines.blueprints(Inventory(repository).nodes(), place.cluster, only)
     if start_docker and docker_host is None:
         engines.start(place, progress)
     session = Session(
