@@ -253,8 +253,9 @@ def test_a_killed_deploy_goes_on(change: Change) -> None:
         reviewed = answer(change.model, "plan")["digest"]
         with change.asked() as failures:
             _killed(change.model, generator.uniform(0.5, 9.0), "deploy", "--yes")
-            assert answer(change.model, "plan")["digest"] == reviewed  # until it has come to its end
-            report = answer(change.model, "deploy", "--plan", reviewed, "--yes")
+            plan = answer(change.model, "plan")  # the reviewed one, until the rollout has come to its end
+            assert plan["digest"] == reviewed or not plan["steps"]
+            report = answer(change.model, "deploy", "--plan", plan["digest"], "--yes")
         assert failures == []
         assert all(step["result"] == "done" for step in report["steps"])
         assert answer(change.model, "status")["drift"] == []
