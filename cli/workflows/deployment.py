@@ -81,7 +81,7 @@ def _remember(repository: Repository, report: Report) -> None:
     """Note here what is deployed, for plans where the cluster does not answer; not a commit that is not known here."""
     if report["result"] == "done":
         with suppress(OperatorError):
-            repository.set_reference(DEPLOYED, repository.resolve(report["to"]))
+            repository.set_reference(DEPLOYED, report["to"])
 
 
 def recorded(cluster: Cluster, identity: str | None) -> Report | None:
