@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from cli.main import main
-from reclass_model import generate, pki
+from reclass_model import pki
 from reclass_model.repository import Repository
 
 CLUSTER = "classes/cluster/demo"
@@ -33,25 +33,6 @@ class Said:
 
 
 Say = Callable[..., Said]
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    top = tmp_path_factory.mktemp("model")
-    answers = generate.Answers.of({"cluster_name": "demo", "underlay_network": "127.77.0.0/24"})
-    generate.create(answers, top / "demo", top / "identity", lambda line: None)
-    return top
-
-
-@pytest.fixture
-def repository(pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    shutil.copytree(pristine / "demo", tmp_path / "demo")
-    monkeypatch.setenv("OSTACK_K8S_IDENTITY", str(pristine / "identity" / "operator.age"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr("cli.workflows.revisions.PATIENCE_SECONDS", 0.0)
-    monkeypatch.chdir(tmp_path)
-    return Repository(tmp_path / "demo")
 
 
 @pytest.fixture

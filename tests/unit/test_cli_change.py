@@ -14,31 +14,11 @@ import yaml
 
 from cli.commands.pki import compare
 from cli.main import main
-from reclass_model import generate
 from reclass_model.inventory import Inventory
 from reclass_model.repository import Repository
 
 Run = Callable[..., Any]
 CLUSTER = "classes/cluster/demo"
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A generated model, made once."""
-    top = tmp_path_factory.mktemp("model")
-    answers = generate.Answers.of({"underlay_network": "127.77.0.0/24"})  # where surely no cluster answers
-    generate.create(answers, top / "demo", top / "identity", lambda line: None)
-    return top
-
-
-@pytest.fixture
-def repository(pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    """A copy of it for one test."""
-    shutil.copytree(pristine / "demo", tmp_path / "demo")
-    monkeypatch.setenv("OSTACK_K8S_IDENTITY", str(pristine / "identity" / "operator.age"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("cli.workflows.revisions.PATIENCE_SECONDS", 0.0)
-    return Repository(tmp_path / "demo")
 
 
 @pytest.fixture
