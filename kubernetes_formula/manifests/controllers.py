@@ -15,6 +15,7 @@ SWITCH = "switch"
 ON_DELETE = "on_delete"
 _ROLLOUT_DEADLINE_SECONDS = 600
 _KEPT_REVISIONS = 3
+_HEADLESS: Object = {"clusterIP": "None", "publishNotReadyAddresses": True}
 
 
 def controller(program: Program, description: Mapping[str, Any], sealed: Sealed | None) -> Object:
@@ -56,8 +57,30 @@ def service(program: Program, description: Mapping[str, Any]) -> Object | None:
         ],
     }
     if kind == "Headless":
-        spec |= {"clusterIP": "None", "publishNotReadyAddresses": True}
+        spec |= _HEADLESS
     return {"apiVersion": "v1", "kind": "Service", "metadata": program.metadata(), "spec": spec}
+
+
+def peers(program: Program, description: Mapping[str, Any]) -> Object | None:
+    """The Service through which the pods of a StatefulSet with `peers` find each other, ready or not."""
+    if not description.get("peers"):
+        return None
+    if description["kind"] != "StatefulSet":
+        path = f"{program.path}:peers"
+        raise error(
+            "E609", f"{program.path} is a {description['kind']} with peers", path, "kind: StatefulSet"
+        )
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": program.metadata(peers_name(program)),
+        "spec": {"type": "ClusterIP", "selector": {"app": program.name}, **_HEADLESS},
+    }
+
+
+def peers_name(program: Program) -> str:
+    """The domain of a StatefulSet's pods: `<workload>-0.<workload>-peers.<namespace>.svc.…`."""
+    return f"{program.name}-peers"
 
 
 def disruption_budget(program: Program, description: Mapping[str, Any]) -> Object | None:
@@ -98,7 +121,8 @@ def _stateful_set(program: Program, description: Mapping[str, Any], sealed: Seal
     templates = volumes.claim_templates(program)
     return {
         **_set(program, description, sealed),
-        "serviceName": program.name,
+        "serviceName": peers_name(program) if description.get("peers") else program.name,
+        **({"podManagementPolicy": "Parallel"} if description.get("peers") else {}),
         "updateStrategy": _update(description),
         **({"volumeClaimTemplates": templates} if templates else {}),
     }
@@ -167,7 +191,11 @@ def objects(program: Program, description: Mapping[str, Any], sealed: Sealed | N
     yield from volumes.persistent(program)
     if sealed:
         yield sealed.object
-    for item in (service(program, description), disruption_budget(program, description)):
+    for item in (
+        service(program, description),
+        peers(program, description),
+        disruption_budget(program, description),
+    ):
         if item:
             yield item
     yield controller(program, description, sealed)

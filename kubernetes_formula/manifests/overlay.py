@@ -19,8 +19,18 @@ RELEASE_LABEL = "ostack-k8s.io/release"
 #: Kinds of objects that keep pods running.
 CONTROLLERS = ("StatefulSet", "DaemonSet", "Deployment", "CronJob")
 
-#: Phases of Jobs, in the order in which a rollout runs them.
-PHASES = ("check", "snapshot", "bootstrap", "expand", "migrate", "contract", "online")
+#: Phases of Jobs, in the order in which a rollout runs them; it leaves `manual` to a person.
+PHASES = (
+    "check",
+    "snapshot",
+    "bootstrap",
+    "expand",
+    "migrate",
+    "configure",
+    "contract",
+    "online",
+    "manual",
+)
 
 #: Short names in the names of manifest files.
 _FILE_KINDS = {"Service": "svc"}
