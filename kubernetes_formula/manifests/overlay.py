@@ -15,6 +15,8 @@ Object = dict[str, Any]
 MANAGED_BY = {"app.kubernetes.io/managed-by": "ostack-k8s"}
 WORKLOAD_LABEL = "ostack-k8s.io/workload"
 RELEASE_LABEL = "ostack-k8s.io/release"
+#: Pods with a NetworkPolicy of their own: that of their whole namespace leaves them out.
+GUARDED_LABEL = "ostack-k8s.io/guarded"
 
 #: Kinds of objects that keep pods running.
 CONTROLLERS = ("StatefulSet", "DaemonSet", "Deployment", "CronJob")

@@ -96,6 +96,9 @@ def _container(
     if serves and "probe" in container:
         for kind, timing in _PROBES.items():
             found[kind] = {**_probe(container["probe"], f"{path}:probe"), **timing}
+        if seconds := container["probe"].get("start_seconds"):
+            startup = found["startupProbe"]
+            startup["failureThreshold"] = -(-int(seconds) // startup["periodSeconds"])
     if serves and ports and program.pre_stop_seconds:
         found["lifecycle"] = {"preStop": {"sleep": {"seconds": program.pre_stop_seconds}}}
     patched: Object = merge(found, container.get("patch", {}))

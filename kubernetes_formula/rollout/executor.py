@@ -25,7 +25,7 @@ LastWords = Callable[[list[Object]], str]
 
 ROLLOUT_ANNOTATION = "ostack-k8s.io/rollout"
 #: What a finished rollout deletes when the model does not know it (any more).
-_PRUNED = (*CONTROLLERS, "Service", "PodDisruptionBudget", "Job", *GENERATION_KINDS)
+_PRUNED = (*CONTROLLERS, "Service", "NetworkPolicy", "PodDisruptionBudget", "Job", *GENERATION_KINDS)
 _LOG_LINES = 20
 
 
