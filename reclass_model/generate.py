@@ -235,8 +235,11 @@ def files(answers: Answers) -> dict[str, str]:
     context = answers.raw() | {
         "config": _first(all_machines, "config"),
         "master": _first(all_machines, "kube_master"),
-        "control": _first(all_machines, "kube_control"),
+        "controls": [machine for machine in all_machines if "kube_control" in machine.roles],
         "control_replicas": 1 if answers.all_in_one else min(answers.controllers, 3),
+        "quorum_replicas": 1
+        if answers.all_in_one or answers.controllers < 3
+        else "${_param:control_replicas}",
         "kubernetes_service_address": service[1],
         "cluster_dns_address": service[10],
     }
