@@ -101,7 +101,7 @@ def bake(image: BakedImage, registry: Registry) -> Baked:
             *package["layers"],
             {"mediaType": LAYER, "size": len(added.content), "digest": added.digest},
         ],
-        "annotations": _labels(image),
+        "annotations": labels_of(image),
     }
     return Baked(registry.put_manifest(image.name, image.tag, manifest), len(added.content) + len(config))
 
@@ -114,14 +114,15 @@ def _config(image: BakedImage, package: bytes, added: Layer) -> dict[str, Any]:
         {
             "Entrypoint": list(image.entrypoint),
             "Cmd": list(image.command),
-            "Labels": _labels(image),
+            "Labels": labels_of(image),
             **({"User": f"{image.user.uid}:{image.user.gid}"} if image.user else {}),
         }
     )
     return config
 
 
-def _labels(image: BakedImage) -> dict[str, str]:
+def labels_of(image: BakedImage) -> dict[str, str]:
+    """What the image says of itself."""
     return {
         **labels(image.package),
         "org.opencontainers.image.base.name": f"{PACKAGES}:{package_tag(image.package)}",

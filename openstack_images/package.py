@@ -44,7 +44,11 @@ class Builder:
 
     # -- what is there --------------------------------------------------------------------------------------
     def has(self, image: PackageImage) -> bool:
-        return bool(self._run("image", "ls", "--quiet", "--no-trunc", local_reference(image)).strip())
+        return self.has_reference(local_reference(image))
+
+    def has_reference(self, reference: str) -> bool:
+        """Whether the host has an image of this name, `<repository>:<tag>`."""
+        return bool(self._run("image", "ls", "--quiet", "--no-trunc", reference).strip())
 
     def inspect(self, image: PackageImage) -> dict[str, Any]:
         """The image as `docker image inspect` tells it."""
@@ -72,9 +76,13 @@ class Builder:
             self.tag(identity, image)
             return
         files = {**_instructions(image), "Dockerfile": _dockerfile(image, image.base)}
+        self.build_from(files, local_reference(image), f"building {image}")
+
+    def build_from(self, files: Mapping[str, str | bytes], reference: str, what: str) -> None:
+        """Build a context, with its Dockerfile, into an image of this name; `what` is being done."""
         self._run(
-            "build", "--network", "host", "--progress", "plain", "--tag", local_reference(image), "-",
-            stdin=_tar(files), what=f"building {image}",
+            "build", "--network", "host", "--progress", "plain", "--tag", reference, "-",
+            stdin=_tar(files), what=what,
         )  # fmt: skip
 
     def import_root(self, image: PackageImage) -> str:
@@ -279,11 +287,11 @@ def _lines(lines: Iterable[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _tar(files: Mapping[str, str]) -> bytes:
+def _tar(files: Mapping[str, str | bytes]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, text in sorted(files.items()):
-            content = text.encode()
+            content = text.encode() if isinstance(text, str) else text
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
