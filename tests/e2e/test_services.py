@@ -6,7 +6,6 @@ the Jobs of the next release while the old one serves. Kubernetes is left out: a
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
