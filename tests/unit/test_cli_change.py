@@ -279,15 +279,17 @@ def test_init_takes_answers_from_a_file(run: Run, tmp_path: Path) -> None:
 def test_a_report_is_one_page_that_escapes(tmp_path: Path) -> None:
     from cli.workflows.report import find, keep, write_page
 
-    step = {"name": "<b>roll</b>", "phase": "roll", "result": "done", "seconds": 1.5}
+    step = {"name": "<b>roll</b>", "phase": "roll", "result": "failed", "seconds": 1.5, "message": "no <pod>"}
     seen = {"requests": 100, "failed": 0, "longest_gap_s": 0.2}
     report = {
-        "rollout": "r1", "action": "deploy", "result": "done", "from": None, "to": "abc",
+        "rollout": "r1", "action": "deploy", "result": "failed", "from": None, "to": "abc", "started": "",
         "steps": [step], "downtime": {"identity": seen}, "plan": None,
     }  # fmt: skip
     assert keep(report, tmp_path / "absent") is None
     assert keep(report, tmp_path) == tmp_path / "r1.json"
     assert find(None, tmp_path) == {**report, "checks": []} and find("r2", tmp_path) is None
-    write_page(report, tmp_path / "r1.html")
+    checked = {"name": "a-token", "result": "ok", "seconds": 0.5, "detail": "POST answered 201"}
+    write_page({**report, "checks": [checked]}, tmp_path / "r1.html")
     page = (tmp_path / "r1.html").read_text()
-    assert "&lt;b&gt;roll" in page and "identity" in page and "http" not in page
+    assert "&lt;b&gt;roll" in page and "no &lt;pod&gt;" in page and "http" not in page
+    assert "identity" in page and "a-token" in page
