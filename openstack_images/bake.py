@@ -101,7 +101,7 @@ def bake(image: BakedImage, registry: Registry) -> Baked:
             *package["layers"],
             {"mediaType": LAYER, "size": len(added.content), "digest": added.digest},
         ],
-        "annotations": labels_of(image),
+        "annotations": _labels(image),
     }
     return Baked(registry.put_manifest(image.name, image.tag, manifest), len(added.content) + len(config))
 
@@ -114,15 +114,14 @@ def _config(image: BakedImage, package: bytes, added: Layer) -> dict[str, Any]:
         {
             "Entrypoint": list(image.entrypoint),
             "Cmd": list(image.command),
-            "Labels": labels_of(image),
+            "Labels": _labels(image),
             **({"User": f"{image.user.uid}:{image.user.gid}"} if image.user else {}),
         }
     )
     return config
 
 
-def labels_of(image: BakedImage) -> dict[str, str]:
-    """What the image says of itself."""
+def _labels(image: BakedImage) -> dict[str, str]:
     return {
         **labels(image.package),
         "org.opencontainers.image.base.name": f"{PACKAGES}:{package_tag(image.package)}",

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 from openstack_images.bake import PACKAGES, bake, package_tag
 from openstack_images.definition import BakedImage, PackageImage
-from openstack_images.load import load
 from openstack_images.lock import require_locked
 from openstack_images.package import Builder, local_reference
 from openstack_images.push import push
@@ -64,18 +63,6 @@ def build(
     return Result(tuple(run.built), tuple(run.baked), tuple(run.reused))
 
 
-def build_here(images: Mapping[str, BakedImage], builder: Builder, progress: Callable[[str], None]) -> Result:
-    """Make these images, baked, on the builder itself; no registry is asked.
-
-    OperatorError E505, E506 before anything is done; E51x on the way: what was complete by then stays.
-    """
-    require_locked(images.values())
-    run = _Run(builder, progress)
-    for role in sorted(images):
-        run.load(images[role])
-    return Result(tuple(run.built), tuple(run.baked), tuple(run.reused))
-
-
 @dataclass
 class _Run:
     builder: Builder
@@ -99,18 +86,6 @@ class _Run:
         result = bake(image, registry)
         seconds = time.monotonic() - began
         self.baked.append(Outcome(image.name, image.reference, result.digest, seconds, sent + result.size))
-        self.progress(f"{image.name}: baked {image.tag} in {seconds:.2f} s")
-
-    def load(self, image: BakedImage) -> None:
-        """Have the baked image on the builder."""
-        if self.builder.has_reference(image.reference):
-            self.reused.append(Outcome(image.name, image.reference, None, 0.0, 0))
-            return
-        self.make(image.package)
-        began = time.monotonic()
-        load(image, self.builder)
-        seconds = time.monotonic() - began
-        self.baked.append(Outcome(image.name, image.reference, None, seconds, 0))
         self.progress(f"{image.name}: baked {image.tag} in {seconds:.2f} s")
 
     def make(self, image: PackageImage) -> None:

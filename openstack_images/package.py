@@ -44,11 +44,7 @@ class Builder:
 
     # -- what is there --------------------------------------------------------------------------------------
     def has(self, image: PackageImage) -> bool:
-        return self.has_reference(local_reference(image))
-
-    def has_reference(self, reference: str) -> bool:
-        """Whether the host has an image of this name, `<repository>:<tag>`."""
-        return bool(self._run("image", "ls", "--quiet", "--no-trunc", reference).strip())
+        return bool(self._run("image", "ls", "--quiet", "--no-trunc", local_reference(image)).strip())
 
     def inspect(self, image: PackageImage) -> dict[str, Any]:
         """The image as `docker image inspect` tells it."""
@@ -76,13 +72,9 @@ class Builder:
             self.tag(identity, image)
             return
         files = {**_instructions(image), "Dockerfile": _dockerfile(image, image.base)}
-        self.build_from(files, local_reference(image), f"building {image}")
-
-    def build_from(self, files: Mapping[str, str | bytes], reference: str, what: str) -> None:
-        """Build a context, with its Dockerfile, into an image of this name; `what` is being done."""
         self._run(
-            "build", "--network", "host", "--progress", "plain", "--tag", reference, "-",
-            stdin=_tar(files), what=what,
+            "build", "--network", "host", "--progress", "plain", "--tag", local_reference(image), "-",
+            stdin=_tar(files), what=f"building {image}",
         )  # fmt: skip
 
     def import_root(self, image: PackageImage) -> str:
@@ -96,6 +88,14 @@ class Builder:
 
     def tag(self, identity: str, image: PackageImage) -> None:
         self._run("tag", identity, local_reference(image))
+
+    def holds(self, reference: str) -> bool:
+        """Whether the host has an image of this name, whoever made it."""
+        return bool(self._run("image", "ls", "--quiet", "--no-trunc", reference).strip())
+
+    def assemble(self, reference: str, context: bytes, what: str) -> None:
+        """Build a context (a tar with its Dockerfile) that installs nothing into an image of this name."""
+        self._run("build", "--network", "none", "--quiet", "--tag", reference, "-", stdin=context, what=what)
 
     def resolve(self, identity: str, layers: Sequence[PackageImage]) -> dict[str, dict[str, str]]:
         """What apt would install today for each layer over its base, on the smallest system `identity`.
@@ -287,11 +287,11 @@ def _lines(lines: Iterable[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _tar(files: Mapping[str, str | bytes]) -> bytes:
+def _tar(files: Mapping[str, str]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, text in sorted(files.items()):
-            content = text.encode() if isinstance(text, str) else text
+            content = text.encode()
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))

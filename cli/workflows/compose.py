@@ -26,7 +26,6 @@ from reclass_model.errors import OperatorError, Problem
 
 if TYPE_CHECKING:
     from cli.workflows.smoke import Check
-    from openstack_images.build import Result
     from reclass_model.inventory import Inventory
     from reclass_model.repository import Repository
     from reclass_model.secrets import Keyring
@@ -83,16 +82,16 @@ def rendered(inventory: Inventory, keyring: Keyring | None = None) -> dict[str, 
 
 
 @placed
-def build(inventory: Inventory, progress: Progress) -> Result:
-    """The images of the services on this Docker host, the one where they run; no registry is asked."""
-    from openstack_images.build import build_here
+def make_images(inventory: Inventory, progress: Progress) -> None:
+    """Have the images of the services on this Docker host, the one where they run; no registry is asked."""
+    from openstack_images.load import load
     from openstack_images.package import Builder
     from reclass_model.inventory import get
 
     used = {service["image"] for service in rendered(inventory)["services"].values()}
     wanted = {role: image for role, image in images_of(inventory).items() if image.reference in used}
     mirror = get(inventory.config_node().parameters, "openstack:package_mirror", None)
-    return build_here(wanted, Builder(mirror=mirror), progress)
+    load(wanted, Builder(mirror=mirror), progress)
 
 
 @placed
@@ -121,7 +120,7 @@ def up(inventory: Inventory, keyring: Keyring, progress: Progress) -> list[Check
     from kubernetes_formula.manifests import left_out
 
     compose_program()
-    build(inventory, progress)
+    make_images(inventory, progress)
     directory = write(inventory, keyring)
     start(directory, progress)
     return run_checks(inventory, keyring, progress, without=left_out(control_of(inventory)))

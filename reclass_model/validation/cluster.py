@@ -231,7 +231,7 @@ class Cluster:
                 for unknown in sorted(used(value) - (given if key == "cleanup" else known)):
                     what = f"the check {name} uses {{{unknown}}}, which no check before it captures"
                     hint = nearest(unknown, sorted(known)) or f"known by then: {', '.join(sorted(known))}"
-                    yield self._at(config.name, f"{path}:{key}", "E209", what, hint)
+                    yield self._at(config.name, f"{path}:{key}", "E211", what, hint)
             for place in ("authority", "cleanup:authority"):
                 authority = get(check, place, None)
                 if authority is not None and authority not in authorities:

@@ -20,8 +20,8 @@ import pytest
 import requests
 
 from kubernetes_formula.manifests import Image, Overlay, render
-from openstack_images.build import build_here
 from openstack_images.definition import images
+from openstack_images.load import load
 from openstack_images.lock import Lock, lock
 from openstack_images.package import Builder
 from reclass_model import generate
@@ -165,7 +165,7 @@ def test_the_services_start_serve_and_are_upgraded(tmp_path: Path, host: Host) -
     overlays = {}
     for release, pillar in parameters.items():
         baked = images(pillar, found, "none:1")
-        build_here(baked, Builder(), print)
+        load(baked, Builder(), print)
         described = {
             role: Image(image.reference, image.release, asdict(image.user) if image.user else None)
             for role, image in baked.items()

@@ -212,8 +212,8 @@ def test_a_check_that_needs_what_nobody_gives_is_refused(declare: Declare) -> No
     assert [(error.code, error.path.split(":")[3]) for error in errors if error.path] == [
         ("E104", "upload"),
         ("E208", "of-a-machine"),
-        ("E209", "a-server"),
-        ("E209", "a-server"),
-        ("E209", "a-server"),
+        ("E211", "a-server"),
+        ("E211", "a-server"),
+        ("E211", "a-server"),
     ], errors
     assert all(error.file and error.line for error in errors)
