@@ -50,6 +50,10 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "rollback": ("cli.commands.rollout:rollback", "Return to the release before."),
         "finalize": ("cli.commands.rollout:finalize", "Finish an upgrade; no way back from here."),
         "smoke": ("cli.commands.rollout:smoke", "Run the checks that end a deployment."),
+        "credentials": (
+            "cli.commands.credentials:credentials",
+            "Write the files that the cloud's clients read.",
+        ),
         "report": ("cli.commands.rollout:report", "Show what a rollout did, as JSON or a page."),
     },
     "Places": {

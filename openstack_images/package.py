@@ -89,6 +89,14 @@ class Builder:
     def tag(self, identity: str, image: PackageImage) -> None:
         self._run("tag", identity, local_reference(image))
 
+    def holds(self, reference: str) -> bool:
+        """Whether the host has an image of this name, whoever made it."""
+        return bool(self._run("image", "ls", "--quiet", "--no-trunc", reference).strip())
+
+    def assemble(self, reference: str, context: bytes, what: str) -> None:
+        """Build a context (a tar with its Dockerfile) that installs nothing into an image of this name."""
+        self._run("build", "--network", "none", "--quiet", "--tag", reference, "-", stdin=context, what=what)
+
     def resolve(self, identity: str, layers: Sequence[PackageImage]) -> dict[str, dict[str, str]]:
         """What apt would install today for each layer over its base, on the smallest system `identity`.
 

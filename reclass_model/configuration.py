@@ -1,14 +1,16 @@
 """Mapping → text of a configuration file.
 
-The model writes a configuration file as data: `{format: ini|yaml|json|raw, mode: "0640", data: …}`. Images
+The model writes a configuration file as data: `{format: ini|yaml|json|shell|raw, mode: "0640", data: …}`. Images
 bake such files (`<system>:<role>:image:config`), workloads mount them as Secrets
-(`kubernetes:control:workload:*:secret`); both render them here, so a setting reads the same wherever it ends
-up. Pure, and deterministic: the text depends on the data only, never on the order of classes.
+(`kubernetes:control:workload:*:secret`), operators' clients read them (`kubernetes:control:credentials`); all render
+them here, so a setting reads the same wherever it ends up. Pure, and deterministic: the text depends on the data only,
+never on the order of classes.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -83,6 +85,15 @@ def _json(data: Any) -> str:
     return json.dumps(_without_nulls(data), sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 
+def _shell(data: Any) -> str:
+    """`{VARIABLE: value}`, exported to what a shell starts after it has read the file."""
+    if not isinstance(data, Mapping):
+        raise OperatorError(f"a shell file is a mapping of variables, not {data!r}", code="E501")
+    return "".join(
+        f"export {name}={shlex.quote(str(data[name]))}\n" for name in sorted(data) if data[name] is not None
+    )
+
+
 def _raw(data: Any) -> str:
     if not isinstance(data, str):
         raise OperatorError(f"a raw file is text, not {type(data).__name__}", code="E501")
@@ -97,4 +108,10 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-_WRITERS: dict[str, Callable[[Any], str]] = {"ini": _ini, "yaml": _yaml, "json": _json, "raw": _raw}
+_WRITERS: dict[str, Callable[[Any], str]] = {
+    "ini": _ini,
+    "yaml": _yaml,
+    "json": _json,
+    "shell": _shell,
+    "raw": _raw,
+}

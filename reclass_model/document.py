@@ -1,6 +1,6 @@
 """A YAML file of the model, changed as a person would: comments, order and quotes stay.
 
-Serves what writes into a repo that a person also edits: `secrets`, `node`, `init`, `update`.
+Serves what writes into a repo that a person also edits: `secrets`, `node`, `init`, `update`, the lab.
 """
 
 from __future__ import annotations
@@ -36,6 +36,18 @@ def edit(path: Path, change: Callable[[Any], object]) -> None:
     content = load(path)
     change(content)
     store(path, content)
+
+
+def with_class(text: str, name: str) -> str:
+    """A machine's file with `name` as its last class, which wins over the others."""
+    content = _yaml().load(text)
+    classes = content.setdefault("classes", [])
+    if name in classes:
+        classes.remove(name)
+    classes.append(name)
+    changed = StringIO()
+    _yaml().dump(content, changed)
+    return changed.getvalue()
 
 
 def _yaml() -> Any:

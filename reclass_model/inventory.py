@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -130,11 +130,21 @@ class Inventory:
         """The same model with some `_param` overridden on every machine, e.g. {"openstack_version": "…"}."""
         from reclass_model.sources import override_parameters
 
+        return self._with_nodes(lambda text: override_parameters(text, parameters))
+
+    def with_class(self, name: str) -> Inventory:
+        """The same model with one more class on every machine, over its others."""
+        from reclass_model.document import with_class
+
+        return self._with_nodes(lambda text: with_class(text, name))
+
+    def _with_nodes(self, change: Callable[[str], str]) -> Inventory:
+        """The same model with the text of every machine's file changed."""
         other = Inventory(self.repository)
         other._temporary = tempfile.TemporaryDirectory(prefix="ostack-k8s-")
         other._nodes_dir = Path(other._temporary.name)
         for name in self.repository.node_names():
-            text = override_parameters(self.repository.node_file(name).read_text(), parameters)
+            text = change(self.repository.node_file(name).read_text())
             (other._nodes_dir / f"{name}.yml").write_text(text)
         return other
 

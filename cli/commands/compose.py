@@ -2,62 +2,78 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import asdict
 
 import click
 
 from cli.options import Invocation, command
 
 
-@click.group(epilog="Example: ostack-k8s compose render")
+@click.group(epilog="Example: ostack-k8s compose up")
 def compose() -> None:
     """Run the services with Docker Compose on one machine."""
 
 
 @command("render", "ostack-k8s compose render > compose.yml", group=compose)
 def render(invocation: Invocation) -> None:
-    """Print the Compose file; Secrets are files that `up` writes beside it."""
+    """Print the Compose file; `up` writes it with its secrets."""
     from cli.output.structured import dump
-    from cli.workflows.compose import rendered
+    from cli.workflows.compose import here, rendered
 
-    file = rendered(invocation.inventory)
+    file = rendered(here(invocation.inventory))
     invocation.show(file, lambda: click.echo(dump(file, "yaml"), nl=False))
 
 
-@command("up", "ostack-k8s compose up", group=compose)
+@command("up", "ostack-k8s compose up", "ostack-k8s compose up -o json", group=compose)
 def up(invocation: Invocation) -> None:
-    """Write the Compose file with its secrets, and start the services."""
-    from cli.workflows.compose import directory_of, require_compose, run, write
+    """Start the services and check that they work.
 
-    require_compose()
-    write(invocation.inventory, invocation.keyring)
-    run(directory_of(invocation.repository), "up", "--detach", "--wait")
-    _show(invocation)
+    Makes the images that this Docker host does not have, starts one of each service in order, and ends as a deployment
+    does, with the checks of the model. Can be interrupted and run again; `down` removes what it made. What belongs to
+    machines (DaemonSets, CronJobs) is left out, with the checks that need it.
+    """
+    from cli.output.report import print_checks
+    from cli.workflows.compose import directory_of, here, services
+    from cli.workflows.compose import up as start
+
+    checks = start(here(invocation.inventory), invocation.keyring, invocation.progress)
+    directory = directory_of(invocation.repository)
+    invocation.show(
+        {"services": services(directory), "checks": checks, "directory": directory},
+        lambda: print_checks([asdict(check) for check in checks]),
+    )
+    if invocation.for_people:
+        click.echo(f"The clients' files are in {directory}", err=True)
+    if any(check.result == "failed" for check in checks):
+        raise click.exceptions.Exit(1)
 
 
-@command("down", "ostack-k8s compose down", group=compose)
+@command("down", "ostack-k8s compose down", "ostack-k8s compose down --volumes", group=compose)
 @click.option("--volumes", is_flag=True, help="Remove their data too.")
 def down(invocation: Invocation, volumes: bool) -> None:
-    """Stop the services and remove what belongs to them."""
-    from cli.workflows.compose import directory_of, run
+    """Stop the services and remove what belongs to them; their images stay."""
+    from cli.workflows.compose import down as remove
+    from cli.workflows.compose import here
 
-    run(directory_of(invocation.repository), "down", *(["--volumes"] if volumes else []))
+    remove(here(invocation.inventory), volumes)
     invocation.show({"services": []}, lambda: click.echo("The services are gone."))
 
 
-@command("status", "ostack-k8s compose status -o json", group=compose)
+@command("status", "ostack-k8s compose status", "ostack-k8s compose status -o json", group=compose)
 def status(invocation: Invocation) -> None:
-    """List the services that run."""
-    _show(invocation)
+    """List the services and how they are.
 
-
-def _show(invocation: Invocation) -> None:
+    Exits with 1 when one is not as it should be.
+    """
     from cli.output.terminal import print_table
     from cli.workflows.compose import directory_of, services
 
-    place: Path = directory_of(invocation.repository)
-    found = services(place)
+    found = services(directory_of(invocation.repository))
     invocation.show(
-        {"services": found, "file": place / "compose.yml"},
-        lambda: print_table(("service", "state"), [(s["name"], s["state"]) for s in found], styles=("bold",)),
+        {"services": found},
+        lambda: print_table(
+            ("service", "state", ""), [(s.name, s.state, s.detail) for s in found], styles=("bold", "", "dim")
+        ),
     )
+    if not all(service.settled for service in found):
+        raise click.exceptions.Exit(1)

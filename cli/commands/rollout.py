@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 def deploy(invocation: Invocation, revision: str, dry_run: bool, digest: str | None, yes: bool) -> None:
     """Bring the overlay to the model's state.
 
-    Shows the plan, asks, and runs its steps in order; every step is recorded in the cluster. Killed at any moment and
-    run again, it goes on. Refuses what a plan refuses.
+    Shows the plan, asks, runs its steps in order, and ends with the checks of `smoke`. Every step is recorded in the
+    cluster: killed at any moment and run again, it goes on. Refuses what a plan refuses.
     """
     from cli.output.plan import print_plan
     from cli.workflows import deployment
@@ -101,7 +102,7 @@ def _show(invocation: Invocation, report: Report) -> None:
     from cli.output.report import print_report
 
     invocation.show(report, lambda: print_report(report))
-    if report["result"] != "done":
+    if report["result"] != "done" or any(check["result"] == "failed" for check in report["checks"]):
         raise click.exceptions.Exit(1)
 
 
@@ -129,19 +130,12 @@ def smoke(invocation: Invocation) -> None:
 
     They are declared in the model, under kubernetes:control:smoke. Exits with 1 when one fails.
     """
-    from cli.output.terminal import print_table
+    from cli.output.report import print_checks
     from cli.workflows.smoke import run_checks
 
-    checks = run_checks(invocation.inventory, invocation.keyring, lambda line: None)
-    invocation.show(
-        {"checks": checks},
-        lambda: print_table(
-            ("check", "result", "seconds", ""),
-            [(check.name, check.result, f"{check.seconds:.1f}", check.detail) for check in checks],
-            styles=("bold",),
-        ),
-    )
-    if any(check.result != "ok" for check in checks):
+    checks = run_checks(invocation.inventory, invocation.keyring, invocation.progress)
+    invocation.show({"checks": checks}, lambda: print_checks([asdict(check) for check in checks]))
+    if any(check.result == "failed" for check in checks):
         raise click.exceptions.Exit(1)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cli.output.terminal import print_table, write
@@ -29,6 +29,18 @@ def print_report(report: Mapping[str, Any]) -> None:
             f" longest gap {seen['longest_gap_s']} s",
             style="red" if seen["failed"] else "green",
         )
+    if report["checks"]:
+        write()
+        print_checks(report["checks"])
+
+
+def print_checks(checks: Sequence[Mapping[str, Any]]) -> None:
+    """What was asked at the end of a deployment, and how it was answered."""
+    print_table(
+        ("check", "result", "seconds", ""),
+        [(c["name"], c["result"], f"{c['seconds']:.1f}", c["detail"]) for c in checks],
+        styles=("bold",),
+    )
 
 
 def print_status(status: Status) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cli.workflows.revisions import DEPLOYED
@@ -31,7 +32,9 @@ def connect(repository: Repository, keyring: Keyring) -> Cluster:
 
 
 def deploy(repository: Repository, keyring: Keyring, plan: Plan, progress: Progress) -> Report:
-    """Run the rollout of `plan.after`; its report. OperatorError when a step fails: run it again and it goes on.
+    """Run the rollout of `plan.after` and then the checks; its report.
+
+    OperatorError when a step fails: run it again and it goes on. A failed check is in the report.
 
     OperatorError E506 when the commit has no lock of its images, E046 when machines that it needs are not applied
     yet; then nothing is begun.
@@ -39,6 +42,8 @@ def deploy(repository: Repository, keyring: Keyring, plan: Plan, progress: Progr
     from cli.workflows.images import require_locked
     from cli.workflows.machines import require_applied
     from cli.workflows.overlay import overlay_of
+    from cli.workflows.report import keep
+    from cli.workflows.smoke import run_checks
     from kubernetes_formula import rollout
     from reclass_model.inventory import Inventory, get
 
@@ -48,7 +53,7 @@ def deploy(repository: Repository, keyring: Keyring, plan: Plan, progress: Progr
         require_locked(inventory)
         overlay = overlay_of(inventory, keyring)
         require_applied(cluster, inventory, overlay)
-        record = _reported(
+        report = _reported(
             cluster,
             plan,
             lambda: rollout.deploy(
@@ -60,8 +65,11 @@ def deploy(repository: Repository, keyring: Keyring, plan: Plan, progress: Progr
                 releases=get(inventory.config_node().parameters, "openstack:release", {}),
             ),
         )
-    _remember(repository, record)
-    return record
+        if report["result"] == "done":
+            _remember(repository, report)
+            report["checks"] = [asdict(check) for check in run_checks(inventory, keyring, progress)]
+            keep(report)
+    return report
 
 
 def return_or_end(
@@ -73,15 +81,15 @@ def return_or_end(
     cluster = connect(repository, keyring)
     run = rollout.rollback if action == "rollback" else rollout.finalize
     report = _reported(cluster, None, lambda: run(cluster, host=master_address(inventory), progress=progress))
-    _remember(repository, report)
+    if report["result"] == "done":
+        _remember(repository, report)
     return report
 
 
 def _remember(repository: Repository, report: Report) -> None:
     """Note here what is deployed, for plans where the cluster does not answer; not a commit that is not known here."""
-    if report["result"] == "done":
-        with suppress(OperatorError):
-            repository.set_reference(DEPLOYED, report["to"])
+    with suppress(OperatorError):
+        repository.set_reference(DEPLOYED, report["to"])
 
 
 def recorded(cluster: Cluster, identity: str | None) -> Report | None:
@@ -94,7 +102,10 @@ def recorded(cluster: Cluster, identity: str | None) -> Report | None:
 
 
 def report_of(record: RolloutRecord, plan: Plan | None) -> Report:
-    """What happened, as plain data: the record's steps and downtime, and the plan that it carried out."""
+    """What happened, as plain data: the record's steps and downtime, and the plan that it carried out.
+
+    A deploy adds the checks that it ends with.
+    """
     data = record.as_dict()
     return {
         "rollout": data.pop("id"),
@@ -106,6 +117,7 @@ def report_of(record: RolloutRecord, plan: Plan | None) -> Report:
         "downtime": data.pop("downtime"),
         **data,
         "plan": plan.data if plan else None,
+        "checks": [],
     }
 
 

@@ -20,8 +20,7 @@ def overlay_actions(progress: Progress) -> Sequence[Action]:
 
     return (
         Action("images", lambda repository: _images(repository, progress)),
-        Action("deploy", lambda repository: _deploy(repository, progress)),
-        Action("smoke", lambda repository: _smoke(repository, progress)),
+        Action("deploy and smoke", lambda repository: _deploy(repository, progress)),
     )
 
 
@@ -45,15 +44,11 @@ def _deploy(repository: Repository, progress: Progress) -> None:
     from reclass_model.secrets import Keyring
 
     plan = plan_revisions(repository, deployed_revision(repository), "HEAD")
-    deploy(repository, Keyring.find(repository), plan, progress)
-
-
-def _smoke(repository: Repository, progress: Progress) -> None:
-    from cli.workflows.smoke import run_checks
-    from reclass_model.inventory import Inventory
-    from reclass_model.secrets import Keyring
-
-    checks = run_checks(Inventory(repository), Keyring.find(repository), progress)
-    problems = [Problem("E044", f"{check.name}: {check.detail}") for check in checks if check.result != "ok"]
+    checks = deploy(repository, Keyring.find(repository), plan, progress)["checks"]
+    problems = [
+        Problem("E044", f"{check['name']}: {check['detail']}")
+        for check in checks
+        if check["result"] == "failed"
+    ]
     if problems:
         raise OperatorError("the lab does not answer as the model says", problems=problems)

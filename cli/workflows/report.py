@@ -34,8 +34,7 @@ def find(rollout: str | None, directory: Path = REPORTS) -> dict[str, Any] | Non
     paths = sorted(directory.glob(f"{rollout or '*'}.json"), key=lambda path: path.stat().st_mtime)
     if not paths:
         return None
-    report: dict[str, Any] = json.loads(paths[-1].read_text())
-    return report
+    return {"checks": [], **json.loads(paths[-1].read_text())}
 
 
 def write_page(report: Mapping[str, Any], target: Path) -> None:

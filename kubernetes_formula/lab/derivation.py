@@ -10,11 +10,10 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
-from io import StringIO
 from pathlib import Path
 
 from kubernetes_formula.lab.place import Place
-from reclass_model import generate, pki
+from reclass_model import document, generate, pki
 from reclass_model.errors import OperatorError
 from reclass_model.repository import SETTINGS_FILE, Repository, write_atomically
 from reclass_model.secrets import Keyring
@@ -73,21 +72,6 @@ def _conclude(derived: Repository, commit: str) -> None:
     derived.set_reference(SOURCE, commit)
 
 
-def with_class(text: str, name: str) -> str:
-    """A node file's text with `name` as its last class."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML()
-    content = yaml.load(text)
-    classes = content.setdefault("classes", [])
-    if name in classes:
-        classes.remove(name)
-    classes.append(name)
-    changed = StringIO()
-    yaml.dump(content, changed)
-    return changed.getvalue()
-
-
 def _merge(derived: Repository, commit: str) -> None:
     """Merge the given repo's commit; what the lab made for itself stays as it is."""
     if (derived.root / ".git" / "MERGE_HEAD").exists():  # an earlier merge was interrupted
@@ -113,7 +97,7 @@ def _own(derived: Repository, place: Place, progress: Callable[[str], None]) -> 
     """What makes it a lab's: the class of the lab on every machine, and certificates of its own CAs."""
     for name in derived.node_names():
         path = derived.node_file(name)
-        write_atomically(path, with_class(path.read_text(), LAB_CLASS))
+        write_atomically(path, document.with_class(path.read_text(), LAB_CLASS))
     pki.issue(derived, Keyring(place.identity / "operator.age"), progress=progress)
 
 

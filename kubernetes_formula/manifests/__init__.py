@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kubernetes_formula.manifests.compose import compose, secret_files
+from kubernetes_formula.manifests.compose import compose, left_out, secret_files
 from kubernetes_formula.manifests.overlay import (
     Endpoint,
     Image,
@@ -25,6 +25,7 @@ __all__ = [
     "compose",
     "file_name",
     "key",
+    "left_out",
     "render",
     "secret_files",
 ]

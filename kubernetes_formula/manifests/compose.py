@@ -1,15 +1,19 @@
 """The same workloads as Docker Compose services on one machine: development and tests without a cluster.
 
-Every service answers to the name its Kubernetes Service would have, so that the configuration is the same. Jobs of the
-`bootstrap` phase are services that end; a workload starts when its own have succeeded.
+Every service answers to the name its Kubernetes Service would have, so that the configuration is the same. Jobs that
+set a workload up are services that end: it starts when those of the `bootstrap` phase have succeeded, and what follows
+it starts when those of `configure` have. Each workload runs once. What belongs to machines (DaemonSets) or waits for a
+clock (CronJobs) is left out; raw Kubernetes fields (`patch`) are not seen.
+
+As in a pod, the containers of a workload share one network, and volumes are there for the user that writes to them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from kubernetes_formula.manifests.controllers import replicas
 from kubernetes_formula.manifests.overlay import Image, Object
 from kubernetes_formula.manifests.program import (
     Program,
@@ -20,36 +24,108 @@ from kubernetes_formula.manifests.program import (
     without_nulls,
 )
 from kubernetes_formula.manifests.sealed import Reveal, Sealed, seal
+from kubernetes_formula.manifests.volumes import EMPTY_DIR, HOST_PATH
 
+_LEFT_OUT = ("DaemonSet", "CronJob")
+#: Phases of the Jobs that set a workload up: before it starts, and when it serves.
+_BEFORE, _AFTER = "bootstrap", "configure"
 _POD_FIELDS = {
-    "metadata.name": "{service}",
+    "metadata.name": "{hostname}",
     "metadata.namespace": "{namespace}",
     "status.podIP": "0.0.0.0",
     "spec.nodeName": "localhost",
 }
+#: The service that ends first: it gives the volumes to those who write to them.
+_OWNERS = "volume-owners"
+_ENDED = {"condition": "service_completed_successfully"}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What becomes services together: a workload's pod, or a Job's."""
+
+    program: Program
+    description: Mapping[str, Any]  #: of the workload, also of its Jobs
+    sealed: Sealed | None
+    job: str | None = None
+
+    @property
+    def main(self) -> str:
+        """The container whose network the others share: one that has ports, if any has."""
+        containers = self.program.containers
+        return min(containers, key=lambda name: (not containers[name].get("ports"), name))
+
+    @property
+    def init_containers(self) -> list[str]:
+        """In the order in which they run."""
+        containers = self.program.init_containers
+        return sorted(containers, key=lambda name: (containers[name].get("order", 0), name))
+
+    @property
+    def hostname(self) -> str:
+        """What the pod would be called; only a StatefulSet's is known before it runs."""
+        stateful = self.description["kind"] == "StatefulSet" and self.job is None
+        return f"{self.program.name}-0" if stateful else self.program.name
+
+    @property
+    def names(self) -> list[str]:
+        """What it answers to: its Service's names, and those of a StatefulSet's pod."""
+        domain = f"{self.program.namespace}.svc.cluster.local"
+        found = [self.program.name, f"{self.program.name}.{domain}"]
+        if self.hostname != self.program.name:
+            group = f"{self.program.name}-peers" if self.description.get("peers") else self.program.name
+            found += [self.hostname, f"{self.hostname}.{group}", f"{self.hostname}.{group}.{domain}"]
+        return found
+
+    def service_name(self, container: str) -> str:
+        """The name of a container's service: the program's, where it is the only one."""
+        single = len(self.program.containers) == 1 and container in self.program.containers
+        return self.program.name if single else f"{self.program.name}-{container}"
+
+    def is_private(self, volume: str) -> bool:
+        """Whether one container alone sees an emptyDir, which is then a tmpfs of its own."""
+        alone = len(self.program.containers) == 1 and not self.program.init_containers
+        return bool(self.program.volume[volume]["type"] == EMPTY_DIR and alone)
+
+    def volume_name(self, name: str) -> str:
+        """A path is one volume, whoever mounts it, as it is one directory in the cluster."""
+        volume = self.program.volume[name]
+        if volume["type"] == EMPTY_DIR:
+            return f"{self.program.name}-{name}"
+        return str(volume["path"]).strip("/").replace("/", "-")
+
+    @property
+    def named_volumes(self) -> dict[str, str]:
+        """Its volumes that Compose keeps: name in the model → name there."""
+        return {
+            name: self.volume_name(name)
+            for name, volume in self.program.volume.items()
+            if volume["type"] != HOST_PATH and not self.is_private(name)
+        }
 
 
 def compose(
-    control: Mapping[str, Any], images: Mapping[str, Image], reveal: Reveal | None = None
+    control: Mapping[str, Any],
+    images: Mapping[str, Image],
+    reveal: Reveal | None = None,
+    address: str = "127.0.0.1",
 ) -> dict[str, Any]:
-    """A Compose file. Secrets are files of `secret_files`, by a path relative to it."""
-    services: dict[str, Any] = {}
-    ready = _ready(control, images)
-    named_volumes: dict[str, None] = {}
-    for program, description, is_job in _programs(control, images):
-        sealed = seal(program, reveal)
-        for name, volume in program.volume.items():
-            if volume["type"] in ("local", "shared"):
-                named_volumes[_volume_name(program, name)] = None
-        for container in sorted(program.containers):
-            services[_service_name(program, container)] = _service(
-                program, description, container, sealed, ready, is_job=is_job
-            )
+    """A Compose file. Secrets are files of `secret_files`, by a path relative to it; ports are open at `address`."""
+    parts = _parts(control, images, reveal)
+    owners = _owners(parts)
+    services = {_OWNERS: _ownership(parts, owners)} if owners else {}
+    for part in parts:
+        services |= _services(part, _waits(part, parts), address)
     return {
         "services": services,
         "networks": {"default": {}},
-        "volumes": {name: {} for name in sorted(named_volumes)},
-        "secrets": {name: {"file": f"./{path}"} for name, path in _secret_paths(control, images)},
+        "volumes": {name: {} for name in sorted(owners)},
+        "secrets": {
+            _secret_name(part.sealed, file.key): {"file": f"./{_secret_path(part.sealed, file.key)}"}
+            for part in parts
+            if part.sealed
+            for file in part.sealed.files
+        },
     }
 
 
@@ -57,147 +133,229 @@ def secret_files(
     control: Mapping[str, Any], images: Mapping[str, Image], reveal: Reveal | None = None
 ) -> dict[str, str]:
     """Path beside the Compose file → text. Compose keeps their owner: write them 0444 into a 0700 directory."""
-    files = {}
-    for program, _, _ in _programs(control, images):
-        if sealed := seal(program, reveal):
-            for file in sealed.files:
-                files[_secret_path(sealed, file.key)] = sealed.object["stringData"][file.key]
-    return files
+    return {
+        _secret_path(part.sealed, file.key): part.sealed.object["stringData"][file.key]
+        for part in _parts(control, images, reveal)
+        if part.sealed
+        for file in part.sealed.files
+    }
 
 
-def _programs(
-    control: Mapping[str, Any], images: Mapping[str, Image]
-) -> Iterator[tuple[Program, Mapping[str, Any], bool]]:
+def left_out(control: Mapping[str, Any]) -> list[str]:
+    """The workloads that have no services."""
+    workloads = without_nulls(control).get("workload", {})
+    return sorted(name for name, each in workloads.items() if each.get("kind") in _LEFT_OUT)
+
+
+def _parts(control: Mapping[str, Any], images: Mapping[str, Image], reveal: Reveal | None) -> list[_Part]:
+    found = []
+    absent = left_out(control)
     for name, description in sorted(without_nulls(control).get("workload", {}).items()):
+        if name in absent:
+            continue
         program = of_workload(name, description, images)
-        yield program, description, False
-        for job_name, job in _bootstrap(description):
-            yield of_job(job_name, job, program, images), {**job, "workload": description}, True
+        found.append(_Part(program, description, seal(program, reveal)))
+        for job_name in (*_jobs(description, _BEFORE), *_jobs(description, _AFTER)):
+            job_program = of_job(job_name, description["job"][job_name], program, images)
+            found.append(_Part(job_program, description, seal(job_program, reveal), job_name))
+    return found
 
 
-def _bootstrap(description: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    found = [
-        (name, job) for name, job in description.get("job", {}).items() if job.get("phase") == "bootstrap"
-    ]
-    return sorted(found, key=lambda item: (item[1].get("order", 0), item[0]))
+def _jobs(description: Mapping[str, Any], phase: str) -> list[str]:
+    """The Jobs of a phase, in order."""
+    jobs = description.get("job", {})
+    found = [name for name, job in jobs.items() if job.get("phase") == phase]
+    return sorted(found, key=lambda name: (jobs[name].get("order", 0), name))
 
 
-def _secret_paths(control: Mapping[str, Any], images: Mapping[str, Image]) -> list[tuple[str, str]]:
-    found = {}
-    for program, _, _ in _programs(control, images):
-        if sealed := seal(program, None):
-            found.update(
-                {_secret_name(sealed, file.key): _secret_path(sealed, file.key) for file in sealed.files}
-            )
-    return sorted(found.items())
+# --- services ---
 
 
-def _service(
-    program: Program,
-    description: Mapping[str, Any],
-    container: str,
-    sealed: Sealed | None,
-    ready: Mapping[str, Object],
-    *,
-    is_job: bool,
-) -> Object:
-    described = program.containers[container]
-    path = f"{program.path}:container:{container}"
+def _services(part: _Part, waits: Object, address: str) -> Iterator[tuple[str, Object]]:
+    """The services of a pod: its init containers one after the other, then its containers."""
+    program = part.program
+    for name in part.init_containers:
+        path = f"{program.path}:init_container:{name}"
+        service = _service(part, name, program.init_containers[name], path)
+        yield part.service_name(name), service | {"restart": "no"} | _depending(waits)
+        waits = {**waits, part.service_name(name): dict(_ENDED)}
+    for name, container in sorted(program.containers.items()):
+        path = f"{program.path}:container:{name}"
+        service = _service(part, name, container, path)
+        service["restart"] = "unless-stopped" if part.job is None else "no"
+        if name == part.main:
+            service |= _network(part, address)
+        else:
+            service["network_mode"] = f"service:{part.service_name(part.main)}"
+        if part.job is None and "probe" in container:
+            service["healthcheck"] = _healthcheck(container["probe"], container.get("ports", {}), path)
+        yield part.service_name(name), service | _depending(waits)
+
+
+def _depending(waits: Object) -> Object:
+    return {"depends_on": waits} if waits else {}
+
+
+def _service(part: _Part, name: str, container: Mapping[str, Any], path: str) -> Object:
+    """What a container runs, as whom, and what it sees."""
+    program, sealed = part.program, part.sealed
+    security = {**program.security, **container.get("security", {})}
     service: Object = {
         "image": program.image.reference,
-        "restart": "no" if is_job else "unless-stopped",
-        "read_only": bool(program.security.get("read_only_root", True)),
+        "pull_policy": "never",
+        "read_only": bool(security.get("read_only_root", True)),
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
         "stop_grace_period": f"{program.grace_seconds}s",
     }
-    if "command" in described:
-        service["command"] = [_escape(word) for word in arguments(described["command"], path)]
-    if program.user is not None:
-        service["user"] = f"{program.user}:{program.group if program.group is not None else program.user}"
-    if program.security.get("capabilities"):
-        service["cap_add"] = sorted(program.security["capabilities"])
-    if program.security.get("privileged"):
+    if "command" in container:
+        service["command"] = [_escape(word) for word in arguments(container["command"], path)]
+    if "user" in security or program.user is not None:
+        user = security.get("user", program.user)
+        group = security.get("group", program.group)
+        service["user"] = f"{user}:{user if group is None else group}"
+    if security.get("capabilities"):
+        service["cap_add"] = sorted(security["capabilities"])
+    if security.get("privileged"):
         service["privileged"] = True
-    service["environment"] = _environment(program, container, sealed)
-    if mounts := _mounts(program):
+    service["environment"] = _environment(part)
+    mounts, private = _mounts(part)
+    if mounts:
         service["volumes"] = mounts
+    if private:
+        service["tmpfs"] = private
     if sealed and sealed.files:
         service["secrets"] = [
             {"source": _secret_name(sealed, file.key), "target": file.path} for file in sealed.files
         ]
-    ports = described.get("ports", {})
-    published = [
-        f"{port['node_port']}:{port['port']}" for _, port in sorted(ports.items()) if "node_port" in port
-    ]
-    if published:
-        service["ports"] = published
-    if not is_job:
-        domain = f"{program.name}.{program.namespace}.svc.cluster.local"
-        service["networks"] = {"default": {"aliases": [program.name, domain]}}
-        service["deploy"] = {"replicas": 1 if published else replicas(description)}
-        if "probe" in described:
-            service["healthcheck"] = _healthcheck(described["probe"], ports, path)
-    if waits := _depends_on(program, description, ready, is_job=is_job):
-        service["depends_on"] = waits
     return service
 
 
-def _ready(control: Mapping[str, Any], images: Mapping[str, Image]) -> dict[str, Object]:
-    """Workload → the `depends_on` of what follows it: its services, healthy where they have a probe."""
-    return {
-        program.name: {
-            _service_name(program, name): {
-                "condition": "service_healthy" if "probe" in container else "service_started"
-            }
-            for name, container in sorted(program.containers.items())
-        }
-        for program, _, is_job in _programs(control, images)
-        if not is_job
-    }
+def _network(part: _Part, address: str) -> Object:
+    """The names that a pod answers to, and the ports that it opens outside."""
+    if part.job is not None:
+        return {}
+    found: Object = {"hostname": part.hostname, "networks": {"default": {"aliases": part.names}}}
+    published = [
+        f"{address}:{port['node_port']}:{port['port']}"
+        for _, port in sorted(part.program.ports.items())
+        if "node_port" in port
+    ]
+    return found | ({"ports": published} if published else {})
 
 
-def _depends_on(
-    program: Program, description: Mapping[str, Any], ready: Mapping[str, Object], *, is_job: bool
-) -> Object:
-    """A workload waits for what it follows and for its last Job; a Job for what it follows and for the Job before."""
+def _waits(part: _Part, parts: list[_Part]) -> Object:
+    """What a pod starts after: what it follows, the Jobs of its workload before it, the owners of its volumes."""
+    description, workload = part.description, part.program.workload
     waits: Object = {}
-    followed = description.get("after", {}) if is_job else description.get("upgrade", {}).get("after", {})
-    for name in sorted(followed):
-        waits |= {service: dict(condition) for service, condition in ready.get(name, {}).items()}
-    whole = description["workload"] if is_job else description
-    names = [f"{program.workload}-{name}" for name, _ in _bootstrap(whole)]
-    before = names[: names.index(program.name)] if is_job else names
-    if before:
-        waits[before[-1]] = {"condition": "service_completed_successfully"}
+    if part.job is None:
+        followed, jobs_before = description.get("upgrade", {}), _jobs(description, _BEFORE)
+    else:
+        followed = description["job"][part.job]
+        of_its_phase = _jobs(description, followed["phase"])
+        jobs_before = of_its_phase[: of_its_phase.index(part.job)]
+        if followed["phase"] == _AFTER:
+            waits |= _serving(parts, workload)
+    for name in sorted({*followed.get("after", {})} - {workload}):
+        waits |= _serving(parts, name)
+        waits |= {f"{name}-{job}": dict(_ENDED) for job in _last_job_after(parts, name)}
+    if jobs_before:
+        waits[f"{workload}-{jobs_before[-1]}"] = dict(_ENDED)
+    if part.named_volumes:
+        waits[_OWNERS] = dict(_ENDED)
     return waits
 
 
-def _environment(program: Program, container: str, sealed: Sealed | None) -> dict[str, str]:
+def _serving(parts: list[_Part], workload: str) -> Object:
+    """The containers of a workload, healthy where they have a probe; nothing where it is left out."""
+    return {
+        part.service_name(name): {
+            "condition": "service_healthy" if "probe" in container else "service_started"
+        }
+        for part in parts
+        if part.program.name == workload
+        for name, container in sorted(part.program.containers.items())
+    }
+
+
+def _last_job_after(parts: list[_Part], workload: str) -> list[str]:
+    return next((_jobs(part.description, _AFTER) for part in parts if part.program.name == workload), [])[-1:]
+
+
+# --- volumes ---
+
+
+def _owners(parts: list[_Part]) -> dict[str, set[str]]:
+    """Volume → the users (uid:gid) that write to it."""
+    owners: dict[str, set[str]] = {}
+    for part in parts:
+        for volume in part.named_volumes.values():
+            owners.setdefault(volume, set()).add(_owner(part.program))
+    return owners
+
+
+def _owner(program: Program) -> str:
+    user = 0 if program.user is None else program.user
+    return f"{user}:{user if program.group is None else program.group}"
+
+
+def _ownership(parts: list[_Part], owners: Mapping[str, set[str]]) -> Object:
+    """A new volume is root's; what the states do on a machine, a service does here before all others."""
+    lines = [
+        f"chown {min(users)} /volume/{name}; chmod {'0700' if len(users) == 1 else '1777'} /volume/{name}"
+        for name, users in sorted(owners.items())
+    ]
+    return {
+        "image": next(part.program.image.reference for part in parts if part.named_volumes),
+        "pull_policy": "never",
+        "restart": "no",
+        "network_mode": "none",
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "cap_add": ["CHOWN", "DAC_OVERRIDE", "FOWNER"],
+        "user": "0:0",
+        "entrypoint": ["sh", "-euc"],
+        "command": ["\n".join(lines)],
+        "volumes": [_volume(name, f"/volume/{name}") for name in sorted(owners)],
+    }
+
+
+def _volume(name: str, target: str) -> Object:
+    """A volume that starts empty, whatever the image has at its place."""
+    return {"type": "volume", "source": name, "target": target, "volume": {"nocopy": True}}
+
+
+def _mounts(part: _Part) -> tuple[list[Object], list[str]]:
+    """The volumes of a container, and the tmpfs of its own, for every user, as an emptyDir is."""
+    mounts, private = [], []
+    for name, volume in sorted(part.program.volume.items()):
+        target = required(volume, "mount", f"{part.program.path}:volume:{name}")
+        if part.is_private(name):
+            private.append(f"{target}:mode=1777,exec")
+            continue
+        if volume["type"] == HOST_PATH:
+            mounts.append({"type": "bind", "source": volume["path"], "target": target})
+        else:
+            mounts.append(_volume(part.volume_name(name), target))
+        if volume.get("read_only"):
+            mounts[-1]["read_only"] = True
+    return mounts, private
+
+
+# --- what a process sees ---
+
+
+def _environment(part: _Part) -> dict[str, str]:
     found = {}
-    for name, value in sorted(program.environment.items()):
+    for name, value in sorted(part.program.environment.items()):
         if isinstance(value, Mapping):
             template = _POD_FIELDS.get(value.get("field", ""), "")
-            text = template.format(service=_service_name(program, container), namespace=program.namespace)
+            text = template.format(hostname=part.hostname, namespace=part.program.namespace)
         else:
             text = str(value).lower() if isinstance(value, bool) else str(value)
         found[name] = _escape(text)
-    if sealed:
-        found |= {name: _escape(sealed.object["stringData"][name]) for name in sealed.variables}
-    return found
-
-
-def _mounts(program: Program) -> list[Object]:
-    found = []
-    for name, volume in sorted(program.volume.items()):
-        target = required(volume, "mount", f"{program.path}:volume:{name}")
-        if volume["type"] == "emptyDir":
-            # A tmpfs of 1777, as an emptyDir is writable for every user of the pod.
-            found.append({"type": "tmpfs", "target": target, "tmpfs": {"mode": 0o1777}})
-        elif volume["type"] == "hostPath":
-            found.append({"type": "bind", "source": volume["path"], "target": target})
-        else:
-            found.append({"type": "volume", "source": _volume_name(program, name), "target": target})
+    if part.sealed:
+        found |= {name: _escape(part.sealed.object["stringData"][name]) for name in part.sealed.variables}
     return found
 
 
@@ -213,15 +371,6 @@ def _healthcheck(probe: Mapping[str, Any], ports: Mapping[str, Mapping[str, Any]
             script += f" && printf '{request}' >&3 && read -r _ status _ <&3 && [[ $status == [23]* ]]"
         test = ["CMD", "bash", "-c", _escape(script)]
     return {"test": test, "interval": "5s", "timeout": "5s", "retries": 3, "start_period": "300s"}
-
-
-def _service_name(program: Program, container: str) -> str:
-    return program.name if len(program.containers) == 1 else f"{program.name}-{container}"
-
-
-def _volume_name(program: Program, name: str) -> str:
-    """Shared volumes of one path are one volume, as they are one directory in the cluster."""
-    return str(program.volume[name]["path"]).strip("/").replace("/", "-")
 
 
 def _secret_name(sealed: Sealed, key: str) -> str:

@@ -15,11 +15,13 @@ from typing import Any
 
 import yaml
 
+from reclass_model.checks import BUILT_IN, SMOKE, declared
 from reclass_model.errors import Problem
 from reclass_model.inventory import Node, get
 from reclass_model.provenance import locate, origin
 from reclass_model.repository import Repository
 from reclass_model.sources import CONFIG_ROLE, Sources, nearest
+from reclass_model.variables import used
 
 ROLES_FILE = Path(__file__).parent.parent / "template" / "roles.yml"
 ETCD_MEMBERS = "etcd:server:member"
@@ -82,6 +84,7 @@ class Cluster:
         if self.config is not None:
             for name, workload in _present(get(self.config.parameters, WORKLOADS, None) or {}).items():
                 yield from self._workload(self.config, name, workload)
+            yield from self._checks(self.config)
 
     def _at(
         self, node: str, path: str, code: str, message: str, hint: str, *, follow: bool = True
@@ -221,6 +224,41 @@ class Cluster:
                     )
                     hint = f"name one more in {path}:volume:{volume}:nodes for each pod"
                     yield self._at(config.name, full, "E209", what, hint)
+
+    # --- checks ---
+
+    def _checks(self, config: Node) -> Iterator[Problem]:
+        """What a check needs was there before: workloads, values of earlier answers, a CA."""
+        workloads = _present(get(config.parameters, WORKLOADS, None) or {})
+        authorities = _present(get(config.parameters, "pki:authority", None) or {})
+        known = {BUILT_IN}
+        for name, check in declared(config.parameters):
+            path = f"{SMOKE}:{name}"
+            for other in sorted(set(_present(check.get("needs") or {})) - set(workloads)):
+                what, hint = (
+                    f"the check {name} needs {other!r}, which does not exist",
+                    nearest(other, workloads),
+                )
+                yield self._at(
+                    config.name,
+                    f"{path}:needs:{other}",
+                    "E208",
+                    what,
+                    hint or "known: " + ", ".join(workloads),
+                )
+            given = known | set(_present(check.get("capture") or {}))
+            for key, value in check.items():
+                for unknown in sorted(used(value) - (given if key == "cleanup" else known)):
+                    what = f"the check {name} uses {{{unknown}}}, which no check before it captures"
+                    hint = nearest(unknown, sorted(known)) or f"known by then: {', '.join(sorted(known))}"
+                    yield self._at(config.name, f"{path}:{key}", "E211", what, hint)
+            for place in ("authority", "cleanup:authority"):
+                authority = get(check, place, None)
+                if authority is not None and authority not in authorities:
+                    what = f"the check {name} trusts {authority!r}, which is no CA of the model"
+                    hint = nearest(str(authority), authorities) or f"known: {', '.join(authorities)}"
+                    yield self._at(config.name, f"{path}:{place}", "E104", what, hint)
+            known = given
 
     def _image_hint(self, config: Node, image: str) -> str:
         known = [

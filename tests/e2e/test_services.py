@@ -6,16 +6,13 @@ the Jobs of the next release while the old one serves. Kubernetes is left out: a
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
-import tarfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +20,10 @@ import pytest
 import requests
 
 from kubernetes_formula.manifests import Image, Overlay, render
-from openstack_images.bake import layer
-from openstack_images.build import build
-from openstack_images.definition import BakedImage, images
+from openstack_images.definition import images
+from openstack_images.load import load
 from openstack_images.lock import Lock, lock
-from openstack_images.package import Builder, local_reference
+from openstack_images.package import Builder
 from reclass_model import generate
 from reclass_model.generate import Answers
 from reclass_model.inventory import Inventory, get
@@ -72,31 +68,11 @@ class Host:
         self.network = f"services-{uuid.uuid4().hex[:8]}"
         docker("network", "create", self.network)
         self.running: list[str] = []
-        self.images: dict[str, str] = {}
 
     def close(self) -> None:
         for container in self.running:
             docker("rm", "--force", "--volumes", container)
         docker("network", "rm", self.network)
-
-    def bake(self, image: BakedImage) -> None:
-        """The baked image on this host, as the registry would serve it."""
-        assert image.user is not None
-        instructions = (
-            f"FROM {local_reference(image.package)}\nADD layer.tar.gz /\n"
-            f"ENTRYPOINT {json.dumps(image.entrypoint)}\nCMD {json.dumps(image.command)}\n"
-        )
-        context = BytesIO()
-        with tarfile.open(fileobj=context, mode="w") as tar:
-            for name, content in (
-                ("Dockerfile", instructions.encode()),
-                ("layer.tar.gz", layer(image.files, image.user.gid).content),
-            ):
-                member = tarfile.TarInfo(name)
-                member.size = len(content)
-                tar.addfile(member, BytesIO(content))
-        self.images[image.reference] = f"{self.network}/{image.name}:{image.tag}"
-        docker("build", "--quiet", "--tag", self.images[image.reference], "-", stdin=context.getvalue())
 
     def start(self, overlay: Overlay, workload: str) -> str:
         """Run a workload's pod; its address. One that runs under this name is stopped first."""
@@ -162,7 +138,7 @@ class Host:
                 source.mkdir(mode=0o700, exist_ok=True)
                 os.chown(source, user, group)
             flags += ["--volume", f"{source}:{mount['mountPath']}"]
-        return [*flags, self.images[container["image"]], *container.get("args", [])]
+        return [*flags, container["image"], *container.get("args", [])]
 
 
 @pytest.fixture
@@ -189,9 +165,7 @@ def test_the_services_start_serve_and_are_upgraded(tmp_path: Path, host: Host) -
     overlays = {}
     for release, pillar in parameters.items():
         baked = images(pillar, found, "none:1")
-        build(baked, None, Builder(), push=False, progress=print)
-        for image in baked.values():
-            host.bake(image)
+        load(baked, Builder(), print)
         described = {
             role: Image(image.reference, image.release, asdict(image.user) if image.user else None)
             for role, image in baked.items()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -195,33 +194,6 @@ def test_an_unknown_image_has_a_hint(run: Run) -> None:
     assert "E042" in said and "keystone-server" in said
 
 
-@pytest.mark.parametrize(
-    ("docker", "said"),
-    [
-        (None, "docker is not installed"),
-        ("#!/bin/sh\nexit 1\n", "docker has no command `compose`: its plugin is not installed"),
-    ],
-)
-def test_compose_up_says_what_to_install(
-    docker: str | None, said: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "git").symlink_to(str(shutil.which("git")))
-    if docker:
-        (programs / "docker").write_text(docker)
-        (programs / "docker").chmod(0o755)
-    monkeypatch.setenv("PATH", str(programs))
-    message = run("compose", "up", code=1)
-    assert said in message and "docker-compose-plugin" in message
-    assert not list((tmp_path / "cache").rglob("compose.yml")), "nothing is written"
-
-
-def test_compose_has_every_service(run: Run) -> None:
-    services = run("compose", "render")["services"]
-    assert {"keystone-server", "mariadb-server", "memcached-server"} <= set(services)
-
-
 def test_the_pipeline_refuses_what_does_not_validate(repository: Repository, run: Run) -> None:
     change(repository, f"{CLUSTER}/init.yml", "openstack_version: epoxy", "openstack_version: kilo")
     stages = run("pipeline", "run", code=1)["stages"]
@@ -307,15 +279,17 @@ def test_init_takes_answers_from_a_file(run: Run, tmp_path: Path) -> None:
 def test_a_report_is_one_page_that_escapes(tmp_path: Path) -> None:
     from cli.workflows.report import find, keep, write_page
 
-    step = {"name": "<b>roll</b>", "phase": "roll", "result": "done", "seconds": 1.5}
+    step = {"name": "<b>roll</b>", "phase": "roll", "result": "failed", "seconds": 1.5, "message": "no <pod>"}
     seen = {"requests": 100, "failed": 0, "longest_gap_s": 0.2}
     report = {
-        "rollout": "r1", "action": "deploy", "result": "done", "from": None, "to": "abc",
+        "rollout": "r1", "action": "deploy", "result": "failed", "from": None, "to": "abc", "started": "",
         "steps": [step], "downtime": {"identity": seen}, "plan": None,
     }  # fmt: skip
     assert keep(report, tmp_path / "absent") is None
     assert keep(report, tmp_path) == tmp_path / "r1.json"
-    assert find(None, tmp_path) == report and find("r2", tmp_path) is None
-    write_page(report, tmp_path / "r1.html")
+    assert find(None, tmp_path) == {**report, "checks": []} and find("r2", tmp_path) is None
+    checked = {"name": "a-token", "result": "ok", "seconds": 0.5, "detail": "POST answered 201"}
+    write_page({**report, "checks": [checked]}, tmp_path / "r1.html")
     page = (tmp_path / "r1.html").read_text()
-    assert "&lt;b&gt;roll" in page and "identity" in page and "http" not in page
+    assert "&lt;b&gt;roll" in page and "no &lt;pod&gt;" in page and "http" not in page
+    assert "identity" in page and "a-token" in page

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kubernetes_formula.manifests import Image, Object, Overlay, compose, file_name, key, render, secret_files
+from kubernetes_formula.manifests import Image, Object, Overlay, compose, file_name, key, render
 from kubernetes_formula.manifests.patch import merge
 from reclass_model.errors import OperatorError
 from reclass_model.secrets import TOKEN
@@ -234,20 +234,6 @@ def test_what_cannot_be_rendered_is_named(
     assert problem.code == code
     assert problem.path and problem.path.startswith(f"kubernetes:control:workload:{workload}")
     assert problem.hint
-
-
-def test_compose_keeps_the_names_of_the_cluster(pillar: Any) -> None:
-    file = compose(pillar["control"], images_of(pillar), reveal)
-    service = file["services"][API]
-    assert f"{API}.openstack.svc.cluster.local" in service["networks"]["default"]["aliases"]
-    assert service["depends_on"] == {
-        DATABASE: {"condition": "service_healthy"},
-        f"{API}-db-sync": {"condition": "service_completed_successfully"},
-    }
-    assert file["services"][f"{API}-database"]["depends_on"] == {DATABASE: {"condition": "service_healthy"}}
-    files = secret_files(pillar["control"], images_of(pillar), reveal)
-    assert {f"./{path}" for path in files} == {secret["file"] for secret in file["secrets"].values()}
-    assert any("keystone:opened@mariadb-server" in text for text in files.values())
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,14 @@ def test_with_parameters_overrides_every_machine(repository: Repository) -> None
     assert other.node("a.lab").parameters["server"]["mode"] == "0640"
 
 
+def test_one_more_class_wins_over_the_others(repository: Repository) -> None:
+    (repository.classes_dir / "new.yml").write_text("parameters: {_param: {release: two}}\n")
+    inventory = Inventory(repository)
+    other = inventory.with_class("new")
+    assert [node.classes[-1] for node in other.nodes()] == ["new", "new"]
+    assert "new" not in inventory.node("a.lab").classes
+
+
 def test_unknown_machine(repository: Repository) -> None:
     with pytest.raises(OperatorError) as raised:
         Inventory(repository).node("a.lb")
