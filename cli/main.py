@@ -49,6 +49,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "status": ("cli.commands.rollout:status", "Show release, health, and drift from the model."),
         "rollback": ("cli.commands.rollout:rollback", "Return to the release before."),
         "finalize": ("cli.commands.rollout:finalize", "Finish an upgrade; no way back from here."),
+        "run": ("cli.commands.rollout:run", "Run a Job that belongs to no rollout."),
         "smoke": ("cli.commands.rollout:smoke", "Run the checks that end a deployment."),
         "credentials": (
             "cli.commands.credentials:credentials",

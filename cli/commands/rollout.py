@@ -124,6 +124,32 @@ def status(invocation: Invocation) -> None:
         raise click.exceptions.Exit(1)
 
 
+@command(
+    "run",
+    "ostack-k8s run mariadb-server restore",
+    "ostack-k8s run mariadb-server restore SNAPSHOT=keystone-20261126T101500Z.sql --yes",
+)
+@click.argument("workload")
+@click.argument("job")
+@click.argument("variables", nargs=-1, metavar="[NAME=VALUE]...")
+@yes_option
+def run(invocation: Invocation, workload: str, job: str, variables: tuple[str, ...], yes: bool) -> None:
+    """Run a Job that belongs to no rollout.
+
+    One of a workload's Jobs of the phase `manual`, as it was deployed, with its variables set; prints what it prints.
+    """
+    from cli.workflows import deployment
+    from kubernetes_formula.rollout import run_job
+
+    if wrong := [each for each in variables if "=" not in each]:
+        raise click.UsageError(f"{wrong[0]!r} is not NAME=VALUE")
+    told = dict(each.split("=", 1) for each in variables)
+    cluster = deployment.connect(invocation.repository, invocation.keyring)
+    invocation.confirm(f"Run the Job {job} of {workload} now?", yes)
+    printed = run_job(cluster, workload, job, told, progress=invocation.progress)
+    invocation.show({"workload": workload, "job": job, "output": printed}, lambda: click.echo(printed))
+
+
 @command("smoke", "ostack-k8s smoke", "ostack-k8s smoke -o json")
 def smoke(invocation: Invocation) -> None:
     """Run the checks that end a deployment.

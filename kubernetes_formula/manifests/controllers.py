@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,8 @@ SWITCH = "switch"
 ON_DELETE = "on_delete"
 _ROLLOUT_DEADLINE_SECONDS = 600
 _KEPT_REVISIONS = 3
+#: By which Calico is asked for a certain address, not the next free one.
+_ADDRESS_ANNOTATION = "projectcalico.org/loadBalancerIPs"
 _HEADLESS: Object = {"clusterIP": "None", "publishNotReadyAddresses": True}
 
 
@@ -68,7 +71,10 @@ def service(program: Program, description: Mapping[str, Any]) -> Object | None:
     }
     if kind == "Headless":
         spec |= _HEADLESS
-    return {"apiVersion": "v1", "kind": "Service", "metadata": program.metadata(), "spec": spec}
+    metadata = program.metadata()
+    if "address" in description:
+        metadata["annotations"] = {_ADDRESS_ANNOTATION: json.dumps([description["address"]])}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
 
 
 def peers(program: Program, description: Mapping[str, Any]) -> Object | None:

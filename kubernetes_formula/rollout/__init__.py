@@ -21,6 +21,7 @@ from kubernetes_formula.rollout.rollouts import (
     finalize_steps,
     rollback,
     rollback_steps,
+    run_job,
 )
 from kubernetes_formula.rollout.status import Drift, Status, WorkloadStatus, status
 
@@ -48,5 +49,6 @@ __all__ = [
     "released",
     "rollback",
     "rollback_steps",
+    "run_job",
     "status",
 ]

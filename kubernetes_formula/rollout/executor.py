@@ -27,6 +27,7 @@ ROLLOUT_ANNOTATION = "ostack-k8s.io/rollout"
 #: What a finished rollout deletes when the model does not know it (any more).
 _PRUNED = (*CONTROLLERS, "Service", "NetworkPolicy", "PodDisruptionBudget", "Job", *GENERATION_KINDS)
 _LOG_LINES = 20
+_ALL_LINES = 10_000
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,17 @@ class Executor:
         record = _with(record, index, result)
         self._records.save(record)
         return record
+
+    def run_job(self, item: Object) -> str:
+        """Run a Job that belongs to no rollout, anew each time; what it printed. OperatorError E631 when it fails."""
+        kind, namespace, name = key(item).split("/")
+        self._cluster.delete(kind, namespace, name)
+        self._until(f"the old Job {name} to go", partial(self._is_gone, key(item)))
+        self._cluster.create(item)
+        self._finish(item)
+        (pod, *_) = self._cluster.list("Pod", namespace, {"batch.kubernetes.io/job-name": name})
+        container = pod["spec"]["containers"][0]["name"]
+        return self._cluster.log(namespace, pod["metadata"]["name"], container, _ALL_LINES)
 
     # Actions
 

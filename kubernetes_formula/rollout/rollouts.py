@@ -5,11 +5,12 @@ Each reads the latest record, refuses what must not be, begins a record or goes 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from kubernetes_formula.manifests import Overlay
+from kubernetes_formula.manifests import Object, Overlay
 from kubernetes_formula.rollout.cluster import Cluster
 from kubernetes_formula.rollout.executor import Executor, Progress, Timing
 from kubernetes_formula.rollout.lease import Lease
@@ -102,6 +103,51 @@ def finalize(
     with _alone(cluster, latest.desired) as (records, lease):
         record = _end(records)
         return _run(Executor(cluster, records, lease, progress, timing), records, record, host)
+
+
+def run_job(
+    cluster: Cluster,
+    workload: str,
+    name: str,
+    variables: Mapping[str, str],
+    *,
+    progress: Progress,
+    timing: Timing | None = None,
+) -> str:
+    """Run a `manual` Job of what is deployed, with some of its variables set; what it printed.
+
+    OperatorError E662 when nothing is deployed, E665 for an unknown Job or variable, E650 while a rollout runs, E631
+    when the Job fails.
+    """
+    records = Records(cluster)
+    latest = records.latest()
+    overlay = latest.effective() if latest else None
+    if overlay is None:
+        raise OperatorError("nothing was ever deployed", code="E662", hint="`ostack-k8s deploy` first")
+    item = manual_job(overlay, workload, name, variables)
+    with Lease(cluster) as lease:
+        return Executor(cluster, records, lease, progress, timing).run_job(item)
+
+
+def manual_job(overlay: Overlay, workload: str, name: str, variables: Mapping[str, str]) -> Object:
+    """The Job that a person runs, with `variables` over its own; OperatorError E665 when there is no such."""
+    jobs = {f"{job.workload} {job.name}": job.object for job in overlay.jobs.get("manual", ())}
+    item = copy.deepcopy(jobs.get(f"{workload} {name}"))
+    if item is None:
+        known = "; ".join(sorted(jobs)) or "none"
+        raise OperatorError(
+            f"{workload} has no Job {name!r} to run by hand", code="E665", hint=f"known: {known}"
+        )
+    (container,) = item["spec"]["template"]["spec"]["containers"]
+    settable = {each["name"]: each for each in container.get("env", []) if "value" in each}
+    for variable, value in variables.items():
+        if variable not in settable:
+            known = ", ".join(sorted(settable)) or "none"
+            raise OperatorError(
+                f"{workload} {name} has no variable {variable}", code="E665", hint=f"known: {known}"
+            )
+        settable[variable]["value"] = value
+    return item
 
 
 def deploy_steps(

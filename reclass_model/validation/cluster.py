@@ -27,6 +27,7 @@ ROLES_FILE = Path(__file__).parent.parent / "template" / "roles.yml"
 ETCD_MEMBERS = "etcd:server:member"
 WORKLOADS = "kubernetes:control:workload"
 LABELS = "kubernetes:pool:labels"
+BALANCER = "calico:balancer:cidr"
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,7 @@ class Cluster:
         path = f"{WORKLOADS}:{name}"
         yield from self._machines_that_fit(config, path, name, workload)
         yield from self._replicas(config, path, name, workload)
+        yield from self._balanced(config, path, name, workload)
         jobs = _present(workload.get("job") or {})
         for owner, entry in (
             (path, workload),
@@ -224,6 +226,19 @@ class Cluster:
                     )
                     hint = f"name one more in {path}:volume:{volume}:nodes for each pod"
                     yield self._at(config.name, full, "E209", what, hint)
+
+    def _balanced(self, config: Node, path: str, name: str, workload: Mapping[str, Any]) -> Iterator[Problem]:
+        """A Service of type LoadBalancer waits for an address that nobody gives out."""
+        if workload.get("type") != "LoadBalancer":
+            return
+        cidr = get(config.parameters, BALANCER, None)
+        if not cidr:
+            hint = f"set {BALANCER}, or the type to NodePort"
+            what = f"{name} wants an address, but there are none for Services"
+            yield self._at(config.name, f"{path}:type", "E210", what, hint)
+        elif "address" in workload and ip_address(workload["address"]) not in ip_network(cidr):
+            what = f"the address {workload['address']} of {name} is not in {BALANCER} {cidr}"
+            yield self._at(config.name, f"{path}:address", "E210", what, f"take one of {cidr}")
 
     # --- checks ---
 

@@ -123,6 +123,13 @@ def test_a_port_is_for_whom_it_says(pillar: Any) -> None:
     assert template["metadata"]["labels"]["ostack-k8s.io/guarded"] == "true"
 
 
+def test_a_service_asks_for_its_address(pillar: Any) -> None:
+    pillar["control"]["workload"][API] |= {"type": "LoadBalancer", "address": "10.20.0.5"}
+    service = item(overlay_of(pillar), "Service", API)
+    assert service["spec"]["type"] == "LoadBalancer"
+    assert service["metadata"]["annotations"] == {"projectcalico.org/loadBalancerIPs": '["10.20.0.5"]'}
+
+
 def test_pods_are_hardened_unless_told_otherwise(pillar: Any) -> None:
     pod = item(overlay_of(pillar), "StatefulSet", DATABASE)["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True

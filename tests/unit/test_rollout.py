@@ -19,7 +19,7 @@ from kubernetes_formula.rollout.health import health, stuck, troubles
 from kubernetes_formula.rollout.plan import finalization, in_order, return_to
 from kubernetes_formula.rollout.probes import Probes, combined
 from kubernetes_formula.rollout.record import DONE, RUNNING, StepResult, begin, close, overlay_digest
-from kubernetes_formula.rollout.rollouts import Deployed, deploy_steps
+from kubernetes_formula.rollout.rollouts import Deployed, deploy_steps, manual_job
 from reclass_model.errors import OperatorError
 
 PILLAR = Path(__file__).parents[1] / "golden/manifests/pillar.yml"
@@ -185,6 +185,21 @@ def test_a_statefulset_that_cannot_be_changed_is_replaced() -> None:
     pillar["control"]["workload"][DATABASE]["replicas"] = 2
     scaled = object_changes(before, render(pillar["control"], images))
     assert not any(each.replaces for each in scaled)
+
+
+def test_a_job_is_run_by_hand_with_its_own_variables() -> None:
+    pillar = yaml.safe_load(PILLAR.read_text())
+    pillar["control"]["workload"][DATABASE]["job"]["restore"]["environment"]["SNAPSHOT"] = ""
+    deployed = render(pillar["control"], {name: Image(**image) for name, image in pillar["images"].items()})
+    assert "mariadb-server restore" not in names(plan(None, deployed))
+    job = manual_job(deployed, DATABASE, "restore", {"SNAPSHOT": "a.sql"})
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert {"name": "SNAPSHOT", "value": "a.sql"} in container["env"]
+    assert manual_job(deployed, DATABASE, "restore", {}) == deployed.jobs["manual"][0].object
+    for name, variables, known in (("users", {}, "restore"), ("restore", {"SERVICE": "x"}, "SNAPSHOT")):
+        with pytest.raises(OperatorError, match="E665") as caught:
+            manual_job(deployed, DATABASE, name, variables)
+        assert known in str(caught.value.problems[0].hint)
 
 
 def test_rollback_is_refused_where_it_needs_the_snapshot() -> None:

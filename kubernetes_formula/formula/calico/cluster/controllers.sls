@@ -1,4 +1,5 @@
 {%- from "bundle/macros.jinja" import installed with context %}
+{%- from "calico/map.jinja" import calico with context %}
 {%- from "kubernetes/macros.jinja" import kubeconfig with context %}
 {%- from "pki/macros.jinja" import certificate with context %}
 {%- from "systemd/macros.jinja" import daemon with context %}
@@ -18,7 +19,7 @@ include:
   "command": "/usr/local/bin/calico-kube-controllers -status-file=/run/calico-kube-controllers/status.json",
   "after": ["kube-apiserver"],
   "service": {
-    "Environment": "DATASTORE_TYPE=kubernetes ENABLED_CONTROLLERS=node LOG_LEVEL=warning KUBECONFIG=" ~ file,
+    "Environment": "DATASTORE_TYPE=kubernetes ENABLED_CONTROLLERS=" ~ ("node,loadbalancer" if calico.balancer.cidr else "node") ~ " LOG_LEVEL=warning KUBECONFIG=" ~ file,
     "RuntimeDirectory": "calico-kube-controllers",
   },
 }, [

@@ -20,6 +20,19 @@ settings of Calico:
           nodeSelector: all()
           allowedUses: [Workload, Tunnel]
           assignmentMode: Automatic
+{%- if calico.balancer.cidr %}
+      - apiVersion: crd.projectcalico.org/v1
+        kind: IPPool
+        metadata: {name: balancer}
+        spec:
+          cidr: {{ calico.balancer.cidr }}
+          blockSize: {{ [calico.balancer.cidr.split("/")[1] | int, 26] | max }}
+          ipipMode: Never
+          vxlanMode: Never
+          nodeSelector: all()
+          allowedUses: [LoadBalancer]
+          assignmentMode: Automatic
+{%- endif %}
       - apiVersion: crd.projectcalico.org/v1
         kind: FelixConfiguration
         metadata: {name: default}
@@ -29,4 +42,5 @@ settings of Calico:
         metadata: {name: default}
         spec:
           asNumber: {{ calico.bgp.as_number }}
+          serviceLoadBalancerIPs: {{ ([{"cidr": calico.balancer.cidr}] if calico.balancer.cidr else []) | json }}
           nodeToNodeMeshEnabled: {{ (calico.bgp.reflector | dictsort | rejectattr(1, "none") | list | length == 0) | json }}
