@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from openstack_images.bake import layer
 from openstack_images.build import build
 from openstack_images.definition import BakedImage
+from openstack_images.lock import require_locked
 from openstack_images.package import Builder, local_reference
 
 
@@ -23,6 +24,7 @@ def load(images: Mapping[str, BakedImage], builder: Builder, progress: Callable[
 
     OperatorError E505, E506 before anything is done; E51x on the way: what was complete by then stays.
     """
+    require_locked(images.values())
     missing = {role: image for role, image in images.items() if not builder.holds(image.reference)}
     if missing:
         build(missing, None, builder, push=False, progress=progress)

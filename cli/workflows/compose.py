@@ -245,6 +245,7 @@ def _project(directory: Path) -> str:
 @contextmanager
 def _compose(directory: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
     """Docker Compose at work on the file, and what it prints; it ends with this block."""
+    _docker("version")  # its words where none answers; Compose's own may be a traceback
     call = [*compose_program(), "--project-name", _project(directory), "--file", str(directory / FILE)]
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen([*call, *arguments], stdout=output, stderr=subprocess.STDOUT, text=True)
@@ -270,6 +271,10 @@ def _docker(*arguments: str, check: bool = True, both: bool = False) -> str:
         stderr=subprocess.STDOUT if both else subprocess.PIPE,
         text=True,
     )
+    if check and "Cannot connect to the Docker daemon" in (done.stderr or ""):
+        raise OperatorError(
+            "no Docker answers", code="E511", hint="start it, or set DOCKER_HOST to another one"
+        )
     if check and done.returncode:
         raise OperatorError(f"docker {arguments[0]}: {done.stderr.strip()}", code="E045")
     return done.stdout

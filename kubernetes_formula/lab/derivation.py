@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kubernetes_formula.lab.place import Place
-from reclass_model import document, generate, pki
+from reclass_model import generate, pki
+from reclass_model.document import with_class
 from reclass_model.errors import OperatorError
 from reclass_model.repository import SETTINGS_FILE, Repository, write_atomically
 from reclass_model.secrets import Keyring
@@ -97,7 +98,7 @@ def _own(derived: Repository, place: Place, progress: Callable[[str], None]) -> 
     """What makes it a lab's: the class of the lab on every machine, and certificates of its own CAs."""
     for name in derived.node_names():
         path = derived.node_file(name)
-        write_atomically(path, document.with_class(path.read_text(), LAB_CLASS))
+        write_atomically(path, with_class(path.read_text(), LAB_CLASS))
     pki.issue(derived, Keyring(place.identity / "operator.age"), progress=progress)
 
 

@@ -1,6 +1,6 @@
 """One `lab up` from nothing to a deployed cloud: the list of actions, in order, each of which may be done already.
 
-Everything before the overlay is the lab's own work; the overlay's actions (images, deploy, smoke) are given by the
+Everything before the overlay is the lab's own work; the overlay's actions (images, deploy) are given by the
 caller, which knows images and rollouts.
 """
 

@@ -11,7 +11,6 @@ import pytest
 from kubernetes_formula import outcome
 from kubernetes_formula.lab import derivation, engine, machines, switches, underlay, wheel
 from kubernetes_formula.lab.place import Place
-from reclass_model import document
 from reclass_model.errors import OperatorError
 from reclass_model.generate import Answers, create
 from reclass_model.inventory import Inventory, Node
@@ -158,10 +157,10 @@ def test_the_lab_class_is_the_last_one_and_is_added_once() -> None:
     text = (
         "classes:\n- system.role.config # why\n- cluster.demo\nparameters:\n  _param: {address: 10.0.0.1}\n"
     )
-    once = document.with_class(text, "system.lab")
+    once = derivation.with_class(text, "system.lab")
     assert "- cluster.demo\n- system.lab\n" in once
     assert "# why" in once
-    assert document.with_class(once, "system.lab") == once
+    assert derivation.with_class(once, "system.lab") == once
 
 
 def test_no_docker_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
