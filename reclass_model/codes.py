@@ -30,6 +30,7 @@ CODES: dict[str, str] = {
     "E008": "the repo has no commit of the library to merge from",
     "E009": "a machine cannot be added",
     "E010": "an answer to `init` is not allowed",
+    "E011": "the repo's class library is of another version than this program",
     "E031": "Salt is not installed here",
     "E032": "Salt cannot run, or cannot compile the states of a machine",
     "E033": "the Salt master is not here, or does not answer",
