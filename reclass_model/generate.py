@@ -367,11 +367,7 @@ def regenerate_secrets(repository: Repository, identity_dir: Path) -> None:
     from reclass_model.inventory import Inventory
 
     config = Inventory(repository).config_node().name
-    settings = repository.settings
-    _write_settings(
-        repository.root, settings.answers, settings.cluster_name, repository.node_names(), identity_dir,
-        settings.library_version,
-    )  # fmt: skip
+    own_recipients(repository, identity_dir)
     fresh = Repository(repository.root)
     seal = _sealer(fresh, config)
 
@@ -381,6 +377,18 @@ def regenerate_secrets(repository: Repository, identity_dir: Path) -> None:
             parameters[name] = seal(name)
 
     document.edit(fresh.secrets_file, renew)
+
+
+def own_recipients(repository: Repository, identity_dir: Path) -> None:
+    """Let the operator and every machine of a copy of a repo be known by identities of its own, made where there is none.
+
+    Secrets are not sealed anew, and nothing is committed.
+    """
+    settings = repository.settings
+    _write_settings(
+        repository.root, settings.answers, settings.cluster_name, repository.node_names(), identity_dir,
+        settings.library_version,
+    )  # fmt: skip
 
 
 def _write_settings(
