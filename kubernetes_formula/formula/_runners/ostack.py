@@ -94,7 +94,10 @@ def _master_itself() -> str:
 
 def _why(phase: dict[str, Any]) -> str:
     returned = phase["changes"].get("return")
-    return returned["Error"] if isinstance(returned, dict) and "Error" in returned else phase["comment"]
+    if isinstance(returned, dict) and "Error" in returned:
+        return returned["Error"]
+    said = phase["changes"].get("ret") or {}  # of a function on machines: what it raised there
+    return "; ".join(text for text in said.values() if isinstance(text, str)) or phase["comment"]
 
 
 @contextmanager
