@@ -74,6 +74,7 @@ CODES: dict[str, str] = {
     "E247": "a machine takes a name for another address",
     "E248": "a machine runs a program that is not ours",
     "E249": "a disk is missing or not free",
+    "E250": "a machine has no BGP session with a peer",
     "E301": "an unknown release",
     "E302": "a release is skipped",
     "E303": "a downgrade",
@@ -85,6 +86,7 @@ CODES: dict[str, str] = {
     "E410": "a certificate, key or secret is declared wrongly",
     "E411": "no such certificate",
     "E412": "a certificate is corrupt",
+    "E413": "a certificate has ended",
     "E501": "a configuration file cannot say this in its format",
     "E502": "an image is declared wrongly",
     "E503": "a secret would be baked into an image",
@@ -160,6 +162,7 @@ CODES: dict[str, str] = {
     "E815": "machines of another lab of the same name",
     "W101": "YAML 1.1 and 1.2 read a value differently",
     "W110": "an unknown top level key",
+    "W130": "a certificate ends within 30 days",
     "W231": "nothing was applied on a machine yet",
     "W232": "what was applied on a machine is not what the model says",
 }
