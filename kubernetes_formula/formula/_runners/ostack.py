@@ -12,6 +12,7 @@ from typing import Any
 
 MODEL = "/srv/ostack-k8s/model"
 ANSWER_SECONDS = 60
+NAMED = 5  # states of a run that are told by name
 
 
 def underlay(only: list[str] | str = "", absent: list[str] | str = "", test: bool = False) -> dict[str, Any]:
@@ -143,7 +144,9 @@ def _tell(data: dict[str, Any]) -> Any:
         f"{data['id']}: {what}: {outcome.states} states, {len(outcome.changed)} changed, "
         f"{len(outcome.failed)} failed ({outcome.seconds:.0f} s)"
     )
-    for state, comment in causes(outcome.failed)[:5]:
+    if 0 < len(outcome.changed) <= NAMED:
+        _say(f"{data['id']}: changed: {'; '.join(sorted(outcome.changed))}")
+    for state, comment in causes(outcome.failed)[:NAMED]:
         _say(f"{data['id']}: FAILED {state}: {comment}")
     return outcome
 
