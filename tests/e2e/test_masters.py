@@ -33,8 +33,8 @@ ETCDCTL = (
     " --cert=/etc/etcd/pki/etcd-root.crt --key=/etc/etcd/pki/etcd-root.key"
 )
 
-#: Until its input ends: writes objects, one after another, through the machine's own gateway to the API. Says when each was
-#: that the API acknowledged, and how many others there were.
+#: Until its input ends: writes objects, one after another, through the machine's own gateway. Says when each was that the
+#: API acknowledged, and how many others there were.
 WRITER = """
 import http.client, json, ssl, sys, threading, time
 prefix, path = sys.argv[1], "/api/v1/namespaces/default/configmaps"

@@ -40,9 +40,9 @@ def steps(tmp_path: Any) -> Callable[..., list[tuple[str, str]]]:
     def render(name: str, pillar: Mapping[str, Any], says: Any = None) -> list[tuple[str, str]]:
         from salt.utils.templates import JINJA
 
-        functions = {"saltutil.cmd": lambda machine, _: {machine: {"ret": says}}}
+        functions = {"saltutil.cmd": lambda machine, _, arg: {machine: {"ret": says}}}
         context = {
-            "pillar": {"machine": MACHINES, **pillar},
+            "pillar": {"machine": MACHINES, "kubernetes": "1.37.2", **pillar},
             "salt": functions,
             "opts": options,
             "grains": {},

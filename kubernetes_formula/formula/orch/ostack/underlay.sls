@@ -53,7 +53,7 @@ Kubernetes is of the model's version:
     - name: kubernetes_node.same_version
     - tgt: {{ config | json }}
     - tgt_type: list
-    - arg: [{{ pillar["machine"] | list | json }}]
+    - arg: {{ [pillar["kubernetes"], pillar["machine"] | list] | json }}
     - failhard: true
     - require: [salt: modules and states of this formula]
 
