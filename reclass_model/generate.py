@@ -380,7 +380,7 @@ def regenerate_secrets(repository: Repository, identity_dir: Path) -> None:
 
 
 def own_recipients(repository: Repository, identity_dir: Path) -> None:
-    """Let the operator and every machine of a copy of a repo be known by identities of its own, made where there is none.
+    """Identities of a copy of a repo's own for the operator and every machine, made where there is none.
 
     Secrets are not sealed anew, and nothing is committed.
     """

@@ -157,8 +157,9 @@ class Machines:
 
     def states(self, machine: str, *arguments: str, pillar: Mapping[str, Any] | None = None) -> Outcome:
         """One run of `salt-call state.apply` on a machine."""
-        words = ["docker", "exec", f"{self.cluster}-{machine}", "salt-call", "--out", "json", "state.apply"]
-        words += [*arguments, *([f"pillar={json.dumps(pillar)}"] if pillar else [])]
+        salt_call = ["/opt/ostack-k8s/bin/salt-call", "--out", "json", "state.apply"]
+        words = ["docker", "exec", f"{self.cluster}-{machine}", *salt_call, *arguments]
+        words += [f"pillar={json.dumps(pillar)}"] if pillar else []
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         try:
             return read(json.loads(done.stdout)["local"])

@@ -18,6 +18,7 @@ import yaml
 from kubernetes_formula import lab
 from kubernetes_formula.lab.place import Place
 from reclass_model import nodes
+from reclass_model.inventory import Inventory, get
 from reclass_model.repository import Repository
 
 from .conftest import Machines, model, pods, say, within
@@ -143,6 +144,25 @@ def test_a_machine_survives_docker_restart_and_a_hang(seven: Machines) -> None:
     within(60, lambda: all_ready(seven), "Ready after a hang")
 
 
+def test_a_run_that_changes_nothing_is_quick_and_calico_is_small(seven: Machines) -> None:
+    def seconds(command: str) -> float:
+        started = time.monotonic()
+        seven.on("kmst01", command)
+        return time.monotonic() - started
+
+    ping = min(seconds("salt-call test.ping") for _ in range(3))
+    highstate = min(seconds("salt-call state.apply") for _ in range(3))
+    say(
+        f"measured: highstate of a master {highstate:.1f} s, {highstate / ping:.1f} times test.ping ({ping:.1f} s)"
+    )
+    for name in NODES:
+        memory = seven.on(
+            name, "ps -C calico-node,bird -o rss= | awk '{sum += $1} END {print int(sum / 1024)}'"
+        )
+        say(f"measured: Calico on {name} {memory} MB")
+        assert int(memory) <= 250
+
+
 # --- one machine more, one less ---
 
 
@@ -211,7 +231,8 @@ def test_a_bundle_that_is_away_or_wrong_restarts_nothing(seven: Machines) -> Non
     units = ("kubelet", "kube-proxy", "containerd", "calico-felix", "haproxy")
     before = seven.processes(*units)
     program = seven.on("cmp01", "sha256sum /usr/local/bin/kubelet")
-    real = seven.on("cmp01", "salt-call --out newline_values_only pillar.get bundle:artifact:kubelet:path")
+    pillar = Inventory(seven.source).node(seven.fqdn("cmp01")).parameters
+    real = get(pillar, "bundle:artifact:kubelet:path")
     elsewhere = "dl.k8s.io/nowhere/kubelet"
     away = {
         "bundle": {"artifact": {"kubelet": {"path": elsewhere}}, "checksum": {elsewhere: "0" * 64}},
