@@ -384,11 +384,7 @@ def regenerate_secrets(repository: Repository, identity_dir: Path) -> None:
     from reclass_model.inventory import Inventory
 
     config = Inventory(repository).config_node().name
-    settings = repository.settings
-    _write_settings(
-        repository.root, settings.answers, settings.cluster_name, repository.node_names(), identity_dir,
-        settings.library_version,
-    )  # fmt: skip
+    own_recipients(repository, identity_dir)
     fresh = Repository(repository.root)
     seal = _sealer(fresh, config)
 
@@ -398,6 +394,18 @@ def regenerate_secrets(repository: Repository, identity_dir: Path) -> None:
             parameters[name] = seal(name)
 
     document.edit(fresh.secrets_file, renew)
+
+
+def own_recipients(repository: Repository, identity_dir: Path) -> None:
+    """Identities of a copy of a repo's own for the operator and every machine, made where there is none.
+
+    Secrets are not sealed anew, and nothing is committed.
+    """
+    settings = repository.settings
+    _write_settings(
+        repository.root, settings.answers, settings.cluster_name, repository.node_names(), identity_dir,
+        settings.library_version,
+    )  # fmt: skip
 
 
 def _write_settings(

@@ -15,6 +15,7 @@ from reclass_model.inventory import Inventory, Node, get
 from reclass_model.repository import Repository
 
 ROLE = "system.role."
+KUBERNETES = "bundle:artifact:kubelet:version"
 
 
 def delivered(node: Node, revision: str) -> dict[str, Any]:
@@ -24,17 +25,18 @@ def delivered(node: Node, revision: str) -> dict[str, Any]:
 
 
 def orchestration(inventory: Inventory) -> dict[str, Any]:
-    """What the Salt master's orchestrations know: every machine with its roles, address and rack. No secrets."""
-    return {
-        "machine": {
-            node.name: {
-                "address": get(node.parameters, "_param:address", ""),
-                "rack": get(node.parameters, "_param:rack", ""),
-                "role": {name.removeprefix(ROLE): {} for name in node.classes if name.startswith(ROLE)},
-            }
-            for node in inventory.nodes()
+    """What the Salt master's orchestrations know: every machine with its roles, address and rack, and the version of
+    Kubernetes, fresh from the model (a minion's own pillar may be old). No secrets.
+    """
+    machines, kubernetes = {}, ""
+    for node in inventory.nodes():
+        kubernetes = kubernetes or get(node.parameters, KUBERNETES, "")
+        machines[node.name] = {
+            "address": get(node.parameters, "_param:address", ""),
+            "rack": get(node.parameters, "_param:rack", ""),
+            "role": {name.removeprefix(ROLE): {} for name in node.classes if name.startswith(ROLE)},
         }
-    }
+    return {"kubernetes": kubernetes, "machine": machines}
 
 
 def revision_of(repository: Repository) -> str:

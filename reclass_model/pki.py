@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import secrets as random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -29,7 +29,7 @@ from reclass_model.certificates import (
     new_keypair,
     to_pem,
 )
-from reclass_model.errors import OperatorError
+from reclass_model.errors import OperatorError, Problem
 from reclass_model.inventory import Inventory, Node
 from reclass_model.repository import Repository, write_atomically
 from reclass_model.secrets import (
@@ -135,6 +135,23 @@ def status(repository: Repository) -> list[Certificate]:
         for name, declared in _present(pki.get("certificate")):
             found.append(_certificate(node.name, name, str(declared.get("authority")), declared))
     return sorted(found, key=lambda item: (item.node or "", item.name))
+
+
+def ending(node: str | None, name: str, end: datetime | None, now: datetime) -> Iterator[Problem]:
+    """A problem for a certificate (None: an authority's) that has ended (E413) or will within 30 days (W130)."""
+    if end is None or end - now >= RENEW_BEFORE:
+        return
+    what = f"the certificate {name}" if node else f"the authority {name}"
+    day = f"{end:%Y-%m-%d}"
+    hint = (
+        "`ostack-k8s pki issue`, commit, `salt-run state.orch ostack.underlay`"
+        if node
+        else "a new authority means new certificates for all machines: plan it, nothing here does it in place"
+    )
+    if end <= now:
+        yield Problem("E413", f"{what} has ended on {day}", node=node, hint=hint)
+    else:
+        yield Problem("W130", f"{what} ends in {(end - now).days} days, on {day}", node=node, hint=hint)
 
 
 def end_of(text: str) -> datetime | None:

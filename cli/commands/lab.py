@@ -84,7 +84,7 @@ def down(invocation: Invocation, docker_host: str | None) -> None:
 @command("status", "ostack-k8s lab status", group=lab)
 @docker_option
 def status(invocation: Invocation, docker_host: str | None) -> None:
-    """Show the machines and their health: container, systemd, Salt minion, applied commit, Kubernetes node."""
+    """Show the machines and their health: container, systemd, Salt minion, applied commit, BGP, node."""
     from kubernetes_formula import lab as core
 
     _show(invocation, core.status(invocation.repository, docker_host=docker_host))
@@ -119,9 +119,9 @@ def _show(invocation: Invocation, state: LabState) -> None:
     invocation.show(
         state,
         lambda: print_table(
-            ("machine", "address", "state", "systemd", "minion", "applied", "node"),
+            ("machine", "address", "state", "systemd", "minion", "applied", "bgp", "node"),
             [
-                (m.name, m.address, m.state, m.system, m.minion, m.applied or "not yet", m.node)
+                (m.name, m.address, m.state, m.system, m.minion, m.applied or "not yet", m.bgp, m.node)
                 for m in state.nodes
             ],
             styles=("bold", "", "cyan"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ import click
 from cli.options import Invocation, command
 
 if TYPE_CHECKING:
+    from reclass_model.errors import Problem
     from reclass_model.inventory import Node
 
 Row = dict[str, str | int | None]
@@ -52,9 +53,11 @@ def rotate(invocation: Invocation, names: tuple[str, ...]) -> None:
 def status(invocation: Invocation, live: bool) -> None:
     """List every certificate with its end, those that end first at the top.
 
-    With --live (on the config machine) also whether each machine has the model's certificate; exits with 1 when one
-    does not.
+    With --live (on the config machine) also whether each machine has the model's certificate. Exits with 1 when one
+    does not, and when a certificate has ended or will within 30 days.
     """
+    from cli.output.errors import print_problems
+    from cli.output.structured import plain
     from cli.output.terminal import print_table
 
     rows = _certificates(invocation)
@@ -63,9 +66,10 @@ def status(invocation: Invocation, live: bool) -> None:
 
         nodes = {node.name: node for node in invocation.inventory.nodes()}
         compare(rows, nodes, live_certificates(invocation.inventory))
-    invocation.show(
-        {"certificates": rows},
-        lambda: print_table(
+    problems = list(_ending(rows))
+
+    def people() -> None:
+        print_table(
             ("certificate", "machine", "signed by", "ends", "days", *(("on the machine",) if live else ())),
             [
                 (
@@ -79,9 +83,11 @@ def status(invocation: Invocation, live: bool) -> None:
                 for row in rows
             ],
             styles=("bold",),
-        ),
-    )
-    if any(row.get("live") not in (None, SAME) for row in rows):
+        )
+        print_problems(problems, colour="red")
+
+    invocation.show({"certificates": rows, "problems": plain(problems)}, people)
+    if problems or any(row.get("live") not in (None, SAME) for row in rows):
         raise click.exceptions.Exit(1)
 
 
@@ -116,6 +122,17 @@ def compare(rows: list[Row], nodes: Mapping[str, Node], found: Mapping[str, Mapp
                 there == str(get(nodes[node].parameters, f"pki:certificate:{name}:certificate", "")).strip()
             )
             row["live"] = "missing" if not there else SAME if same else "another"
+
+
+def _ending(rows: list[Row]) -> Iterator[Problem]:
+    """What ends within 30 days: what the machine has, where that is known, else the model's."""
+    from reclass_model import pki as core
+
+    now = datetime.now(UTC)
+    for row in rows:
+        if end := row.get("live_not_after") or row["not_after"]:
+            node = str(row["node"]) if row["node"] else None
+            yield from core.ending(node, str(row["name"]), datetime.fromisoformat(str(end)), now)
 
 
 def _certificates(invocation: Invocation) -> list[Row]:

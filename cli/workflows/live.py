@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reclass_model.errors import OperatorError, Problem
 
 if TYPE_CHECKING:
-    from reclass_model.inventory import Inventory
+    from reclass_model.inventory import Inventory, Node
 
 MASTER = Path("/etc/salt/master")
 APPLIED = "/etc/ostack-k8s/applied"  # written by the last state of a successful state.apply
@@ -19,7 +20,8 @@ ANSWER_SECONDS = 20  # over the time that a question itself takes
 
 
 def live_problems(inventory: Inventory, progress: Callable[[str], None]) -> list[Problem]:
-    """What is wrong with the machines, by code: E230 no answer, E24x unfit, W23x not (yet) what the model says.
+    """What is wrong with the machines, by code: E230 no answer, E24x unfit, E250 a BGP session down, E413 and W130 a
+    certificate at its end, W23x not (yet) what the model says.
 
     Raises OperatorError E033 where no Salt master is.
     """
@@ -33,7 +35,11 @@ def live_problems(inventory: Inventory, progress: Callable[[str], None]) -> list
     asked = preflight.questions(nodes[name] for name in nodes if name in there)
     facts = _ask(there, "preflight.facts", {"questions": asked}, preflight.LISTENING_SECONDS)
     applied = _ask(there, "file.read", {"path": APPLIED})
+    sessions = _ask(there, "calico.sessions", {})
+    certificates = _ask(there, "certificates.installed", {}, COMPILING_SECONDS)
+    now = datetime.now(UTC)
     names = {str(get(node.parameters, "_param:address", "")): name for name, node in nodes.items()}
+    silent = {address for address, name in names.items() if not isinstance(facts.get(name), dict)}
     found = []
     for name, node in nodes.items():
         answer = facts.get(name)
@@ -43,6 +49,8 @@ def live_problems(inventory: Inventory, progress: Callable[[str], None]) -> list
             found.append(Problem("E230", f"does not answer the Salt master{said}", node=name, hint=hint))
             continue
         found += preflight.judge(node, answer, names)
+        found += judge_sessions(name, sessions.get(name), names, silent)
+        found += _ending(node, certificates.get(name), now)
         digest = _underlay(applied.get(name))
         if digest != underlay_digest(node.parameters):
             code, what = ("W232", "what was applied is not what the model says")
@@ -50,6 +58,42 @@ def live_problems(inventory: Inventory, progress: Callable[[str], None]) -> list
                 code, what = "W231", "nothing was applied yet"
             found.append(Problem(code, what, node=name, hint="salt-run state.orch ostack.underlay"))
     return found
+
+
+def judge_sessions(
+    node: str, sessions: Any, names: Mapping[str, str], silent: Collection[str]
+) -> Iterator[Problem]:
+    """A problem for each BGP session of a machine that is not up (`names`: address → machine).
+
+    A session with a machine that does not answer at all, its address in `silent`, says nothing new.
+    """
+    if not isinstance(sessions, list):
+        hint = "on it: systemctl status calico-bird calico-confd"
+        yield Problem("E250", f"cannot tell its BGP sessions: {sessions}", node=node, hint=hint)
+        return
+    for session in sessions:
+        peer, why = session["peer"], f", {session['why']}" if session["why"] else ""
+        if session["state"] == "Established" or peer in silent:
+            continue
+        yield Problem(
+            "E250",
+            f"no BGP session with {names.get(peer, peer)} ({session['state']}{why})",
+            node=node,
+            hint="is the password or the AS number another one there? `ostack-k8s why` shows calico:bgp:peer; "
+            "on it: birdc -s /run/calico/bird.ctl show protocols all",
+        )
+
+
+def _ending(node: Node, answer: Any, now: datetime) -> Iterator[Problem]:
+    """Certificates at their end: those on the machine, else (nothing is applied yet) those of the model."""
+    from reclass_model import pki
+    from reclass_model.inventory import get
+
+    there = answer if isinstance(answer, dict) else {}
+    for name, declared in (get(node.parameters, "pki:certificate", None) or {}).items():
+        if declared is not None:
+            text = there.get(name) or str(declared.get("certificate", ""))
+            yield from pki.ending(node.name, name, pki.end_of(text), now)
 
 
 def live_certificates(inventory: Inventory) -> dict[str, dict[str, str]]:

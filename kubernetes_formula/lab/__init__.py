@@ -20,6 +20,7 @@ from kubernetes_formula.lab.machines import FAULTS, Machine
 from kubernetes_formula.lab.place import Place
 from kubernetes_formula.lab.session import Action, Session
 from reclass_model.inventory import Inventory
+from reclass_model.library import require_match
 from reclass_model.repository import Repository
 
 __all__ = ["FAULTS", "Action", "LabState", "Machine", "down", "execute", "fault", "status", "up"]
@@ -60,7 +61,8 @@ def up(
     Raises OperatorError E80x (engine, image, machines), E81x (states, model), and what the overlay raises.
     """
     place = _place(repository)
-    # A role that nobody has is told now, not after minutes of building.
+    # What nothing can be made from is told now, not after minutes of building.
+    require_match(repository)
     machines.blueprints(Inventory(repository).nodes(), place.cluster, only)
     if start_docker and docker_host is None:
         engines.start(place, progress)

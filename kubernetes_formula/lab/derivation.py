@@ -2,12 +2,13 @@
 
 The commit at HEAD, plus: `system.lab` as the last class of every machine (what containers need; it wins), new
 identities, new passwords, new CAs and keys. When the given repo moves on, its commits are merged; the secrets,
-keys and checksums made here stay, so that a running lab goes on.
+keys and checksums made here stay, so that a running lab goes on, and a machine that is new gets keys of the lab's.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -77,29 +78,43 @@ def _merge(derived: Repository, commit: str) -> None:
     """Merge the given repo's commit; what the lab made for itself stays as it is."""
     if (derived.root / ".git" / "MERGE_HEAD").exists():  # an earlier merge was interrupted
         derived.git("reset", "--quiet", "--hard")
-    own = [
-        derived.relative(path)
-        for path in (derived.secrets_file, derived.pki_dir, derived.root / SETTINGS_FILE)
-    ]
     try:
         derived.git("merge", "--quiet", "--no-edit", "--no-commit", "--no-ff", "-X", "ours", commit)
     except OperatorError as error:
-        derived.git("merge", "--abort")
-        raise OperatorError(
-            f"the lab's repo cannot take over {commit[:12]}: {error}",
-            code="E814",
-            file=str(derived.root),
-            hint="merge it there by hand, or start anew: lab down, lab up",
-        ) from error
-    derived.git("checkout", "--quiet", "HEAD", "--", *own)
+        if not _drop_departed(derived, commit):
+            derived.git("merge", "--abort")
+            raise OperatorError(
+                f"the lab's repo cannot take over {commit[:12]}: {error}",
+                code="E814",
+                file=str(derived.root),
+                hint="merge it there by hand, or start anew: lab down, lab up",
+            ) from error
+    secrets, keys = derived.relative(derived.secrets_file), derived.relative(derived.pki_dir)
+    shutil.rmtree(derived.pki_dir)  # also what came with a new machine: keys of the given repo's
+    derived.git("checkout", "--quiet", "HEAD", "--", secrets, keys)
+    machines = derived.git("ls-tree", "--name-only", f"{commit}:{keys}").decode().splitlines()
+    for file in derived.pki_dir.iterdir():
+        if file.name not in machines:
+            file.unlink()
+    derived.git("checkout", "--quiet", commit, "--", SETTINGS_FILE)
+
+
+def _drop_departed(derived: Repository, commit: str) -> bool:
+    """Whether the merge only stopped at files that the given repo has no more: those of machines that left it."""
+    unmerged = derived.git("diff", "--name-only", "--diff-filter=U").decode().splitlines()
+    if not unmerged or derived.git("ls-tree", "-r", "--name-only", commit, "--", *unmerged):
+        return False
+    derived.git("rm", "--quiet", "--force", "--", *unmerged)
+    return True
 
 
 def _own(derived: Repository, place: Place, progress: Callable[[str], None]) -> None:
-    """What makes it a lab's: the class of the lab on every machine, and certificates of its own CAs."""
+    """What makes it a lab's: the class of the lab on every machine, its own identities, certificates of its own CAs."""
     for name in derived.node_names():
         path = derived.node_file(name)
         write_atomically(path, with_class(path.read_text(), LAB_CLASS))
-    pki.issue(derived, Keyring(place.identity / "operator.age"), progress=progress)
+    generate.own_recipients(derived, place.identity)
+    pki.issue(Repository(derived.root), Keyring(place.identity / "operator.age"), progress=progress)
 
 
 def identity_of(place: Place, machine: str) -> Path:

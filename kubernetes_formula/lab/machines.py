@@ -67,6 +67,7 @@ class Machine:
     system: str = ""  #: what systemd says of it: running, degraded (a unit failed) …
     minion: str = ""  #: its Salt minion: active, or what systemd calls it
     applied: str = ""  #: the commit of the last complete run of its states
+    bgp: str = ""  #: its BGP sessions, those that are up of all: 4/5; "" for none
     node: str = ""  #: in Kubernetes: Ready, NotReady, "" for no node
 
 
@@ -280,19 +281,22 @@ def observe(container: Container, place: Place) -> Machine:
 
 
 def examine(container: Container, machine: Machine) -> Machine:
-    """A running machine with its health: systemd, minion, applied commit."""
+    """A running machine with its health: systemd, minion, BGP, applied commit."""
     if machine.state != "running" or container.attrs["Config"]["Cmd"] != INIT:  # a switch has no more to say
         return machine
     done = container.exec_run(["sh", "-c", _HEALTH]).output.decode(errors="replace")
-    system, minion, applied = [*done.split("\n", 2), "", "", ""][:3]
+    system, minion, bgp, applied = [*done.split("\n", 3), "", "", "", ""][:4]
     try:
         revision = str(json.loads(applied)["revision"])[:12]
     except (ValueError, KeyError):
         revision = ""
-    return replace(machine, system=system, minion=minion, applied=revision)
+    return replace(machine, system=system, minion=minion, bgp=bgp, applied=revision)
 
 
-_HEALTH = "systemctl is-system-running; systemctl is-active salt-minion; cat /etc/ostack-k8s/applied"
+_SESSIONS = """birdc -s /run/calico/bird.ctl show protocols 2> /dev/null |
+    awk '$2 == "BGP" {n++; if ($6 == "Established") up++} END {print n ? up + 0 "/" n : ""}'"""
+_HEALTH = f"""systemctl is-system-running; systemctl is-active salt-minion; {_SESSIONS}
+    cat /etc/ostack-k8s/applied"""
 
 
 def readiness(container: Container) -> dict[str, str]:

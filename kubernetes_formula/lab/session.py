@@ -152,7 +152,11 @@ class Session:
         absent = set(repository.node_names()).difference(names)
 
         def apply(test: bool = False) -> dict[str, Outcome]:
-            return underlay.apply(master, names, absent, test=test, progress=self.progress)
+            started = time.monotonic()
+            outcomes = underlay.apply(master, names, absent, test=test, progress=self.progress)
+            done = "announced" if test else "applied"
+            self.progress(f"{len(names)} machine(s) {done} in {time.monotonic() - started:.0f} s")
+            return outcomes
 
         announced = apply(test=True) if self.rehearse else {}
         done = apply()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from reclass_model.errors import OperatorError, Problem
 from reclass_model.inventory import Inventory, Node
+from reclass_model.library import mismatch
 from reclass_model.repository import Repository
 from reclass_model.secrets import check
 from reclass_model.sources import Sources
@@ -37,7 +38,7 @@ class Report:
 def validate(repository: Repository) -> Report:
     """Check the whole model. Raises OperatorError only where there is no model to check (E00x)."""
     sources = Sources(repository)
-    found = [*file_problems(sources), *check(repository, None)]
+    found = [*mismatch(repository), *file_problems(sources), *check(repository, None)]
     if not any(is_error(problem) for problem in found):
         found += _pillar_problems(repository, sources)
     merged = _told_once(found)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import stat
 import subprocess
-import time
-from collections.abc import Callable
 
 import pytest
 
 from kubernetes_formula import lab
 
-from .conftest import Cloud, say
+from .conftest import Cloud, within
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
@@ -21,15 +19,6 @@ def inside(cloud: Cloud, command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["docker", "exec", name, "sh", "-c", command], capture_output=True, text=True, check=False
     )
-
-
-def within(seconds: float, true: Callable[[], bool]) -> float:
-    """How long until `true`; fails the test after `seconds`."""
-    started = time.monotonic()
-    while not true():
-        assert time.monotonic() - started < seconds, f"not within {seconds} s"
-        time.sleep(0.5)
-    return time.monotonic() - started
 
 
 def kubectl(cloud: Cloud, arguments: str) -> str:
@@ -64,7 +53,7 @@ def test_a_second_up_does_nothing_anew(cloud: Cloud) -> None:
 def test_a_power_cut_heals_by_a_restart(cloud: Cloud) -> None:
     assert lab.fault("kill", cloud.source, cloud.node).state == "exited"
     assert lab.fault("restart", cloud.source, cloud.node).state == "running"
-    say(f"API after {within(60, lambda: kubectl(cloud, 'get --raw /readyz') == 'ok'):.1f} s")
+    within(60, lambda: kubectl(cloud, "get --raw /readyz") == "ok", "API after a power cut")
     within(60, lambda: ready(cloud))
 
 

@@ -16,6 +16,7 @@ MACHINES = {
     "kmst01": {"role": {"kube_master": {}}, "rack": "r1"},
     "kmst02": {"role": {"kube_master": {}}, "rack": "r2"},
     "ctl01": {"role": {"kube_control": {}, "storage": {}}, "rack": "r1"},
+    "sto01": {"role": {"storage": {}}, "rack": "r1"},
     "cmp01": {"role": {"kube_compute": {}}, "rack": "r1"},
     "cmp02": {"role": {"kube_compute": {}}, "rack": "r2"},
 }
@@ -39,9 +40,9 @@ def steps(tmp_path: Any) -> Callable[..., list[tuple[str, str]]]:
     def render(name: str, pillar: Mapping[str, Any], says: Any = None) -> list[tuple[str, str]]:
         from salt.utils.templates import JINJA
 
-        functions = {"saltutil.cmd": lambda machine, _: {machine: {"ret": says}}}
+        functions = {"saltutil.cmd": lambda machine, _, arg: {machine: {"ret": says}}}
         context = {
-            "pillar": {"machine": MACHINES, **pillar},
+            "pillar": {"machine": MACHINES, "kubernetes": "1.37.2", **pillar},
             "salt": functions,
             "opts": options,
             "grains": {},
@@ -91,6 +92,7 @@ def test_removal(steps: Callable[..., Any]) -> None:
         "cmp02 is bare",
     ]
     assert [step for step, _ in steps("remove", {"name": "kmst01"})][1] == "etcd forgets kmst01"
+    assert [step for step, _ in steps("remove", {"name": "ctl01"})][1] == "Gluster forgets ctl01"
     with pytest.raises(Exception, match="no machine 'cmp09'"):
         steps("remove", {"name": "cmp09"})
 
@@ -111,12 +113,22 @@ def test_the_underlay_goes_from_etcd_to_masters_to_nodes_and_labels_them_last(
 ) -> None:
     names = [name for name, _ in steps("underlay", {})]
     assert names[0] == "every machine answers"
-    assert names[2:] == ["config", "etcd", "masters", "nodes", "labels"]
+    assert names[2] == "Kubernetes is of the model's version"
+    assert names[3:] == [
+        "config",
+        "etcd of kmst01",
+        "etcd of kmst02",
+        "masters",
+        "master kmst02",
+        "nodes",
+        "storage",
+        "labels",
+    ]
 
 
 def test_one_machine_of_the_underlay_still_gets_its_labels(
     steps: Callable[..., list[tuple[str, str]]],
 ) -> None:
-    assert [name for name, _ in steps("underlay", {"only": ["cmp02"]})][2:] == ["nodes", "labels"]
+    assert [name for name, _ in steps("underlay", {"only": ["cmp02"]})][3:] == ["nodes", "labels"]
     without = {"only": ["cfg01", "ctl01"], "absent": ["kmst01", "kmst02", "cmp01", "cmp02"]}
-    assert [name for name, _ in steps("underlay", without)][2:] == ["config", "masters", "nodes"]
+    assert [name for name, _ in steps("underlay", without)][3:] == ["config", "masters", "nodes"]

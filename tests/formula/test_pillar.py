@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from cli.main import root
 from cli.workflows.states import salt_call
+from reclass_model import library
 from reclass_model.repository import Repository
 
 MODELS = Callable[[str], Repository]
@@ -42,6 +43,21 @@ def test_pillar_equals_inventory(models: MODELS, monkeypatch: pytest.MonkeyPatch
             for certificate in keys.values():
                 assert certificate["private_key"].startswith("-----BEGIN")
                 assert certificate["private_key"] not in str(pillar)
+
+
+def test_a_class_library_of_another_version_stops_salt(
+    caller: Callable[..., Any], models: MODELS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from salt.exceptions import CommandExecutionError
+
+    model = models("aio")
+    library.library_version.cache_clear()
+    monkeypatch.setattr(library, "version", lambda _: "9.9")
+    try:
+        with pytest.raises(CommandExecutionError, match=r"this ostack-k8s has 9\.9.*ostack-k8s update"):
+            caller(model, model.node_names()[0]).cmd("state.show_lowstate")
+    finally:
+        library.library_version.cache_clear()
 
 
 def test_a_broken_model_stops_salt(caller: Callable[..., Any], models: MODELS) -> None:

@@ -136,6 +136,21 @@ def test_glusterfs_over_tls(models: MODELS, caller: Callable[..., Any]) -> None:
     )
 
 
+def test_gluster_goes_on_without_the_machine_that_is_removed(
+    models: MODELS, caller: Callable[..., Any]
+) -> None:
+    model = models("article")
+    first, second = (node_of(model, short) for short in ("ctl01", "ctl02"))
+    without = {"server": {"member": {first: None}}, "client": {"member": {first: None}}}
+    states = ("state.show_low_sls", "glusterfs.server.pool")
+    assert caller(model, second).cmd(*states) == [], "the first one keeps the pool"
+    chunks = caller(model, second).cmd(*states, pillar={"glusterfs": without})
+    pool = next(chunk for chunk in chunks if chunk["fun"] == "nobody_else")
+    assert pool["members"] == ["10.10.0.22", "10.10.0.23"]
+    volume = next(chunk for chunk in chunks if chunk["state"] == "glusterfs_volume")
+    assert volume["options"]["auth.allow"] == "10.10.0.22,10.10.0.23"
+
+
 def test_only_the_first_master_writes_into_the_cluster(models: MODELS, caller: Callable[..., Any]) -> None:
     model = models("ha")
     writers = {"kubernetes_object", "kubernetes_node"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import yaml
 
 from cli.commands.pki import compare
 from cli.main import main
+from reclass_model import pki
 from reclass_model.inventory import Inventory
 from reclass_model.repository import Repository
+from reclass_model.secrets import Keyring
 
 Run = Callable[..., Any]
 CLUSTER = "classes/cluster/demo"
@@ -258,6 +261,15 @@ def test_what_a_machine_has_is_held_against_the_model(repository: Repository, ru
     compare(rows, nodes, {master: {"etcd-peer": own["etcd-peer"]["certificate"] + "\n"}})
     peer = next(row for row in rows if (row["name"], row["node"]) == ("etcd-peer", master))
     assert peer["live"] == "the model's" and peer["live_not_after"] == peer["not_after"]
+
+
+def test_certificates_that_end_soon_fail_the_status(repository: Repository, run: Run) -> None:
+    assert run("pki", "status")["problems"] == []
+    then = datetime.now(UTC) - timedelta(days=340)
+    pki.rotate(repository, Keyring.find(repository), ["registry"], now=then)
+    (told,) = run("pki", "status", code=1)["problems"]
+    assert (told["code"], told["node"]) == ("W130", Inventory(repository).config_node().name)
+    assert "the certificate registry ends in 24 days" in told["message"] and "pki issue" in told["hint"]
 
 
 def test_an_empty_pipe_is_no_secret(

@@ -11,6 +11,7 @@ import pytest
 from kubernetes_formula import outcome
 from kubernetes_formula.lab import derivation, engine, machines, switches, underlay, wheel
 from kubernetes_formula.lab.place import Place
+from reclass_model import nodes
 from reclass_model.errors import OperatorError
 from reclass_model.generate import Answers, create
 from reclass_model.inventory import Inventory, Node
@@ -219,6 +220,35 @@ def test_a_derived_repo_has_its_own_keys_and_keeps_them_when_the_source_moves_on
     assert second.settings.recipients == first.settings.recipients
     keyring = Keyring(PLACE.identity / "operator.age")
     assert not is_secret(str(keyring.reveal(Inventory(second).config_node().parameters["_param"])))
+
+
+def test_a_derived_repo_gives_a_new_machine_keys_of_its_own_and_forgets_one_that_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = Repository(tmp_path / "source")
+    answers = {"cluster_name": "demo", "controllers": 1, "computes": 1}
+    create(Answers.of(answers), source.root, tmp_path / "identity", lambda line: None)
+
+    def derive() -> Repository:
+        return derivation.derive(Repository(source.root), PLACE, lambda line: None)
+
+    before = derive().settings.recipients.machines
+    path = nodes.add(source, "cmp02", ["kube_compute"], None, lambda line: None)
+    source.commit("One more machine", [source.root])
+    derived = derive()
+    machines = derived.settings.recipients.machines
+    assert machines == before | {path.stem: machines[path.stem]}
+    assert machines[path.stem] != Repository(source.root).settings.recipients.machines[path.stem]
+    keyring = Keyring(derivation.identity_of(PLACE, path.stem))
+    pillar = keyring.reveal(Inventory(derived).node(path.stem).parameters["pki"])
+    assert "PRIVATE KEY" in pillar["keypair"]["salt-minion"]["private_key"]
+
+    nodes.remove(Repository(source.root), "cmp02", lambda line: None)
+    source.commit("One machine less", [source.root])
+    derived = derive()
+    assert derived.settings.recipients.machines == before
+    assert path.stem not in derived.node_names()
 
 
 def test_a_switch_knows_the_machines_of_its_rack_and_takes_their_routes() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from cli.workflows.live import judge_sessions
 from reclass_model.inventory import Node
 from reclass_model.validation import preflight
 
@@ -56,6 +57,19 @@ def test_machines_try_the_ports_that_their_roles_use() -> None:
     assert asked["cfg01"]["connect"] == [["10.0.0.2", 6443]], "a kubelet is for masters"
     assert asked["cfg01"]["listen"] == [4506, 4510]
     assert asked["cmp01"]["clock"] == [["10.0.0.1", 4510]]
+
+
+def test_a_bgp_session_that_is_down_is_told_with_its_reason_but_not_one_with_a_machine_that_is_away() -> None:
+    sessions = [
+        {"peer": "10.0.0.2", "state": "Established", "why": ""},
+        {"peer": "10.0.0.3", "state": "Active", "why": "Socket: No route to host"},
+        {"peer": "10.0.0.254", "state": "Connect", "why": "Socket: Connection timed out"},
+    ]
+    (told,) = judge_sessions("cfg01", sessions, NAMES, {"10.0.0.3"})
+    assert told.code == "E250" and "calico:bgp:peer" in (told.hint or "")
+    assert told.message == "no BGP session with 10.0.0.254 (Connect, Socket: Connection timed out)"
+    (broken,) = judge_sessions("cfg01", "ERROR: BIRD does not answer", NAMES, set())
+    assert broken.code == "E250"
 
 
 def test_a_fit_machine_has_no_problem() -> None:

@@ -221,6 +221,17 @@ def test_issue_gives_each_machine_its_own(repository: Repository, keyring: Keyri
         mine.reveal(authority_keys["authority"]["etcd"]["private_key"])
 
 
+def test_an_end_within_thirty_days_is_told_and_an_end_that_is_past_is_an_error() -> None:
+    now = datetime(2026, 11, 26, tzinfo=UTC)
+    said = {
+        days: [problem.code for problem in pki.ending("n1.t", "etcd-peer", now + timedelta(days), now)]
+        for days in (-1, 29, 31)
+    }
+    assert said == {-1: ["E413"], 29: ["W130"], 31: []}
+    (authority,) = pki.ending(None, "etcd", now + timedelta(days=3), now)
+    assert "ends in 3 days" in authority.message and "new certificates for all" in (authority.hint or "")
+
+
 def test_public_halves_go_to_who_asks_for_them(repository: Repository, keyring: Keyring) -> None:
     cluster, role = repository.cluster_dir / "init.yml", repository.classes_dir / "system/role/config.yml"
     cluster.write_text(cluster.read_text().replace("keypair: {", "keypair: {minion: {}, "))

@@ -11,30 +11,47 @@ KUBECONFIG = "/etc/kubernetes/admin.kubeconfig"
 DRAINED = "ostack-k8s.io/drained"
 
 
-def upgrade():
-    """What the model's Kubernetes means for the cluster: {"wanted", "running", "refused", "nodes"}.
+def upgrade(wanted):
+    """What the version `wanted` means for the cluster: {"running", "refused", "kubelets", "nodes"}.
 
-    `running` is "" when no API answers (nothing to upgrade); `refused`: why this step is not allowed; `nodes`: those
-    whose kubelet is another version, or that an interrupted upgrade left drained, by name.
+    `running` is "" when no API answers (nothing to upgrade); `refused`: why this step is not allowed; `kubelets`: the
+    version of each node's; `nodes`: those where it is another, or that an interrupted upgrade left drained, by name.
     """
-    wanted = __pillar__["bundle"]["artifact"]["kubelet"]["version"]
     listed = __salt__["kubectl.run"](KUBECONFIG, "get", "nodes", "-o", "json")
     version = __salt__["kubectl.run"](KUBECONFIG, "get", "--raw", "/version")
     if listed["retcode"] or version["retcode"]:
-        return {"wanted": wanted, "running": "", "refused": "", "nodes": []}
+        return {"running": "", "refused": "", "kubelets": {}, "nodes": []}
     running = json.loads(version["stdout"])["gitVersion"].removeprefix("v")
+    items = {node["metadata"]["name"]: node for node in json.loads(listed["stdout"])["items"]}
+    kubelets = {
+        name: node["status"]["nodeInfo"]["kubeletVersion"].removeprefix("v") for name, node in items.items()
+    }
     nodes = [
-        node["metadata"]["name"]
-        for node in json.loads(listed["stdout"])["items"]
-        if node["status"]["nodeInfo"]["kubeletVersion"] != f"v{wanted}"
-        or DRAINED in node["metadata"].get("annotations", {})
+        name
+        for name, node in items.items()
+        if kubelets[name] != wanted or DRAINED in node["metadata"].get("annotations", {})
     ]
     refused = ""
     if _minor(wanted) > _minor(running) + 1:
         refused = f"from {running} to {wanted} would skip a minor version: go there one by one"
     elif _numbers(wanted) < _numbers(running):
         refused = f"{wanted} is older than {running}, which runs: Kubernetes does not go back"
-    return {"wanted": wanted, "running": running, "refused": refused, "nodes": sorted(nodes)}
+    return {"running": running, "refused": refused, "kubelets": kubelets, "nodes": sorted(nodes)}
+
+
+def same_version(wanted, machines):
+    """Fail where Kubernetes `wanted` is not what runs on these machines: another one comes machine by machine.
+
+    Where no API answers there is nothing to hold it against.
+    """
+    about = upgrade(wanted)
+    others = {version for name, version in about["kubelets"].items() if name in machines} | {about["running"]}
+    if others := sorted(others - {"", wanted}):
+        raise CommandExecutionError(
+            f"Kubernetes {', '.join(others)} runs, the model says {wanted}: bring it machine by machine "
+            "with `salt-run state.orch ostack.upgrade`, then run this again"
+        )
+    return f"{wanted} runs" if about["running"] else "no API answers yet"
 
 
 def drain(names, timeout=600):

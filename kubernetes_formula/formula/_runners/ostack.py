@@ -12,6 +12,7 @@ from typing import Any
 
 MODEL = "/srv/ostack-k8s/model"
 ANSWER_SECONDS = 60
+NAMED = 5  # states of a run that are told by name
 
 
 def underlay(only: list[str] | str = "", absent: list[str] | str = "", test: bool = False) -> dict[str, Any]:
@@ -94,7 +95,10 @@ def _master_itself() -> str:
 
 def _why(phase: dict[str, Any]) -> str:
     returned = phase["changes"].get("return")
-    return returned["Error"] if isinstance(returned, dict) and "Error" in returned else phase["comment"]
+    if isinstance(returned, dict) and "Error" in returned:
+        return returned["Error"]
+    said = phase["changes"].get("ret") or {}  # of a function on machines: what it raised there
+    return "; ".join(text for text in said.values() if isinstance(text, str)) or phase["comment"]
 
 
 @contextmanager
@@ -140,7 +144,9 @@ def _tell(data: dict[str, Any]) -> Any:
         f"{data['id']}: {what}: {outcome.states} states, {len(outcome.changed)} changed, "
         f"{len(outcome.failed)} failed ({outcome.seconds:.0f} s)"
     )
-    for state, comment in causes(outcome.failed)[:5]:
+    if 0 < len(outcome.changed) <= NAMED:
+        _say(f"{data['id']}: changed: {'; '.join(sorted(outcome.changed))}")
+    for state, comment in causes(outcome.failed)[:NAMED]:
         _say(f"{data['id']}: FAILED {state}: {comment}")
     return outcome
 

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import tarfile
-import tempfile
 
 RECORDS = "/var/lib/ostack-k8s/artifact"
 
@@ -86,14 +85,15 @@ def _copy(source, out):
 
 def _write(path, fill, mode):
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".ostack-k8s-")
+    temporary = f"{path}.part"  # always the same: what a killed run left is written over
     try:
-        with os.fdopen(handle, "wb") as out:
+        with open(temporary, "wb") as out:
             fill(out)
         os.chmod(temporary, int(mode, 8))
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        if os.path.exists(temporary):
+            os.unlink(temporary)
         raise
 
 

@@ -3,7 +3,8 @@
 The founder alone starts a cluster, of itself; every other member adds itself as a learner to the cluster that
 answers, starts, and is promoted when it has the data. A learner has no vote, so a newcomer that fails costs nothing;
 etcd takes one learner at a time, so newcomers that come together wait for each other. What etcd is told at its first
-start is in a file that a running member never reads again: a changed list of members restarts nobody.
+start is in a file that is gone as soon as it has a vote: a changed list of members restarts nobody, and a member whose
+data is lost does not start by itself, as if it had never voted; it joins anew.
 """
 
 import os
@@ -41,8 +42,11 @@ def joined(name, address, members, founder, data, timeout=300):
         listed = __salt__["etcd.members"](others.values())
 
 
-def voting(name, address, members, founder, data, timeout=120):
-    """After the start: be a full member. A learner is promoted as soon as etcd finds that it has caught up."""
+def voting(name, address, members, founder, data, first_start, timeout=120):
+    """After the start: be a full member. A learner is promoted as soon as etcd finds that it has caught up.
+
+    `first_start`: the file of `joined`, which has served then.
+    """
     machine = __grains__["id"]
     ret = {"name": name, "result": True, "changes": {}, "comment": "has a vote"}
     others = [at for other, at in members.items() if other != machine]
@@ -59,10 +63,12 @@ def voting(name, address, members, founder, data, timeout=120):
         listed = __salt__["etcd.members"]([*others, address])
         own = _own(listed or [], address)
         if own and not own["learner"]:
+            _forget(first_start)
             return ret
         if own:
             done = __salt__["etcd.change"](others, "promote", own["id"])
             if done["retcode"] == 0:
+                _forget(first_start)
                 return {**ret, "changes": {machine: "promoted"}, "comment": "promoted"}
             said = done["stderr"]
         elif listed is not None:
@@ -133,6 +139,11 @@ def forgotten(name, data):
 
 def _has_data(data):
     return os.path.isdir(os.path.join(data, "member", "wal"))
+
+
+def _forget(path):
+    if os.path.exists(path):
+        os.unlink(path)
 
 
 def _set_aside(data):

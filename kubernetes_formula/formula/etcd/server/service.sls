@@ -40,6 +40,7 @@ include:
 {{ daemon("etcd", {
   "description": "etcd",
   "command": "/usr/local/bin/etcd",
+  "prepare": {"data": "/bin/sh -c 'test -d " ~ etcd.server.data ~ "/member/wal || test -e /etc/etcd/first-start.env'"},
   "flags": flags,
   "service": salt["slsutil.merge"](service, etcd.server.service),
 }, [{"artifact": "etcd"}, {"file": "/etc/etcd/pki/*"}]) }}
@@ -50,6 +51,7 @@ vote of this member:
     - members: {{ members | json }}
     - founder: {{ founder }}
     - data: {{ etcd.server.data }}
+    - first_start: /etc/etcd/first-start.env
     - require:
       - service: etcd
 

@@ -1,6 +1,9 @@
 #!/bin/sh
-# Ends what a machine's kubelet, kube-proxy and CNI started, which outlives them.
-systemctl stop kubelet kube-proxy 2> /dev/null
+# Ends what a machine's kubelet, kube-proxy, Calico and CNI started, which outlives them. BIRD is asked to end, so that its peers drop
+# this machine's routes at once.
+systemctl stop kubelet kube-proxy calico-felix calico-confd 2> /dev/null
+systemctl kill --signal=TERM calico-bird 2> /dev/null && sleep 1
+systemctl stop calico-bird 2> /dev/null
 if systemctl is-active --quiet containerd; then
   ctr -n k8s.io tasks list -q | xargs -r -n 1 ctr -n k8s.io tasks kill -s KILL
   sleep 1

@@ -69,6 +69,10 @@ cluster DNS:
                   resources: {requests: {cpu: 50m, memory: 40Mi}, limits: {memory: {{ coredns.memory }}}}
                   volumeMounts: [{name: config, mountPath: /etc/coredns, readOnly: true}]
               volumes: [{name: config, configMap: {name: coredns}}]
+      - apiVersion: policy/v1
+        kind: PodDisruptionBudget
+        metadata: {name: coredns, namespace: kube-system}
+        spec: {maxUnavailable: 1, selector: {matchLabels: {k8s-app: kube-dns}}}
       - apiVersion: v1
         kind: Service
         metadata: {name: kube-dns, namespace: kube-system, labels: {k8s-app: kube-dns}}

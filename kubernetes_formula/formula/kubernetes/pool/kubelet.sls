@@ -1,6 +1,7 @@
 {%- from "kubernetes/macros.jinja" import binary, kubeconfig with context %}
 {%- from "kubernetes/map.jinja" import kubernetes with context %}
 {%- from "pki/macros.jinja" import certificate with context %}
+{%- from "systemd/confined.jinja" import restrained %}
 {%- from "systemd/macros.jinja" import daemon with context %}
 include:
   - kubernetes.authority
@@ -33,6 +34,17 @@ include:
     - mode: '0600'
     - dataset: {{ config | json }}
 
+{#- pods are not its children: it may do less than they. The set-group-ID bit of volumes it sets itself. #}
+{%- set service = salt["slsutil.merge"](restrained() | load_json, {
+  "KillMode": "process",
+  "LockPersonality": "yes",
+  "MemoryDenyWriteExecute": "yes",
+  "NoNewPrivileges": "yes",
+  "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+  "RestrictNamespaces": "yes",
+  "RestrictRealtime": "yes",
+  "SystemCallFilter": "~@clock @cpu-emulation @module @obsolete @raw-io @reboot @swap",
+}) %}
 {{ daemon("kubelet", {
   "description": "kubelet",
   "command": "/usr/local/bin/kubelet",
@@ -46,7 +58,7 @@ include:
     "kubeconfig": "/var/lib/kubelet/kubeconfig",
     "node-ip": kubernetes.pool.address,
   },
-  "service": salt["slsutil.merge"]({"KillMode": "process"}, kubelet.service),
+  "service": salt["slsutil.merge"](service, kubelet.service),
 }, [
   {"artifact": "kubelet"},
   {"file": "/etc/kubernetes/kubelet.yaml"},

@@ -1,6 +1,7 @@
 {%- from "kubernetes/macros.jinja" import binary, kubeconfig with context %}
 {%- from "kubernetes/map.jinja" import kubernetes with context %}
 {%- from "pki/macros.jinja" import certificate with context %}
+{%- from "systemd/confined.jinja" import confined %}
 {%- from "systemd/macros.jinja" import daemon with context %}
 include:
   - kubernetes.authority
@@ -22,11 +23,16 @@ include:
         "hostnameOverride": grains.id,
       }, kubernetes.pool.proxy.config) | json }}
 
+{#- root, for rules and kernel settings of the network, and nothing else #}
+{%- set service = salt["slsutil.merge"](confined("root", ["/run"]) | load_json, {
+  "CapabilityBoundingSet": "CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_RESOURCE",
+  "ProtectKernelTunables": none,
+}) %}
 {{ daemon("kube-proxy", {
   "description": "kube-proxy",
   "command": "/usr/local/bin/kube-proxy",
   "flags": {"config": "/etc/kubernetes/kube-proxy.yaml"},
-  "service": kubernetes.pool.proxy.service,
+  "service": salt["slsutil.merge"](service, kubernetes.pool.proxy.service),
 }, [
   {"artifact": "kube-proxy"},
   {"file": "/etc/kubernetes/kube-proxy.yaml"},

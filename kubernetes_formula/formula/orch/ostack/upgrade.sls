@@ -3,7 +3,7 @@
 # back after. Stops at the first failure; run again, it goes on there.
 {%- set machines = pillar["machine"] %}
 {%- set config = machines | dictsort | selectattr("1.role.config", "defined") | map("first") | first %}
-{%- set about = salt["saltutil.cmd"](config, "kubernetes_node.upgrade").get(config, {}).get("ret", {}) %}
+{%- set about = salt["saltutil.cmd"](config, "kubernetes_node.upgrade", arg=[pillar["kubernetes"]]).get(config, {}).get("ret", {}) %}
 {%- if about is not mapping %}
 {{- raise("ostack.upgrade: " ~ about) }}
 {%- endif %}
