@@ -31,7 +31,6 @@ class Measurement:
     failed: int = 0
     longest_gap_s: float = 0.0  #: longest time without a successful answer
     seconds: float = 0.0  #: measured for so long
-    last_failure: str = ""
 
     def as_dict(self) -> dict[str, float]:
         """For the record and `-o json`."""
@@ -64,6 +63,8 @@ class Probes:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for probe in self._probes:
+            probe.stopping.set()
+        for probe in self._probes:
             probe.stop()
 
     def results(self) -> dict[str, dict[str, float]]:
@@ -77,7 +78,8 @@ class _Probe:
         self.measurement = Measurement()
         self._url = url
         self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self.stopping = threading.Event()
+        self._free = threading.Semaphore(_PARALLEL)
         self._pool = ThreadPoolExecutor(_PARALLEL, thread_name_prefix=f"probe-{name}")
         self._thread = threading.Thread(target=self._run, name=f"probe-{name}", daemon=True)
         self._begun = self._succeeded = time.monotonic()
@@ -87,7 +89,7 @@ class _Probe:
         self._thread.start()
 
     def stop(self) -> None:
-        self._stop.set()
+        self.stopping.set()
         self._thread.join()
         self._pool.shutdown()
         now = time.monotonic()
@@ -96,17 +98,22 @@ class _Probe:
 
     def _run(self) -> None:
         due = time.monotonic()
-        while not self._stop.wait(max(0.0, due - time.monotonic())):
+        while not self.stopping.wait(max(0.0, due - time.monotonic())):
             due += INTERVAL
-            self._pool.submit(self._ask)
+            if self._free.acquire(
+                blocking=False
+            ):  # else none is sent: they would queue up for longer than the outage
+                self._pool.submit(self._ask)
 
     def _ask(self) -> None:
-        failure = request(self._url)
+        try:
+            failure = request(self._url)
+        finally:
+            self._free.release()
         with self._lock:
             self.measurement.requests += 1
             if failure:
                 self.measurement.failed += 1
-                self.measurement.last_failure = failure
             else:
                 now = time.monotonic()
                 self._gap(now)

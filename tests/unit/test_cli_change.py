@@ -14,6 +14,7 @@ import yaml
 
 from cli.commands.pki import compare
 from cli.main import main
+from cli.workflows import pipeline
 from reclass_model import pki
 from reclass_model.inventory import Inventory
 from reclass_model.repository import Repository
@@ -203,10 +204,54 @@ def test_the_pipeline_refuses_what_does_not_validate(repository: Repository, run
     assert [(stage["name"], stage["result"]) for stage in stages] == [("validate", "refused")]
 
 
+def test_the_pipeline_holds_a_commit_against_what_is_deployed(repository: Repository, run: Run) -> None:
+    repository.set_reference("deployed", "HEAD")
+    change(repository, f"{CLUSTER}/init.yml", 'kubernetes_version: "1.36.3"', 'kubernetes_version: "1.35.4"')
+    (stage,) = run("pipeline", "run", code=1)["stages"]
+    assert stage["name"] == "validate" and "E303" in stage["detail"]
+
+
+def test_the_pipeline_of_an_older_push_does_not_take_the_masters_copy_back(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "model"
+    repository.git("clone", "--quiet", str(repository.root), str(copy))
+    monkeypatch.setattr(pipeline, "MODEL", copy)
+    older = repository.head()
+    change(repository, f"{CLUSTER}/overlay/keystone.yml", "expiration: 3600", "expiration: 7200")
+    newer = repository.head()
+
+    def update(revision: str) -> str:
+        return dict(pipeline.STAGES)["update"](
+            pipeline.Change(repository, Keyring.find(repository), revision, repository, print)
+        )
+
+    assert newer[:12] in update(newer)
+    assert "stays" in update(older)
+    assert Repository(copy).head() == newer
+    repository.git("checkout", "--quiet", "-b", "other", older)
+    change(repository, f"{CLUSTER}/overlay/keystone.yml", "expiration: 3600", "expiration: 1800")
+    update(repository.head())  # not older, another: what is pushed last is right
+    assert Repository(copy).head() == repository.head()
+
+
 def test_the_pipeline_stops_where_images_are_not_locked(run: Run) -> None:
     stages = run("pipeline", "run", code=1)["stages"]
     assert [stage["result"] for stage in stages] == ["done", "done", "refused"]
     assert stages[-1]["name"] == "build" and "images lock" in stages[-1]["detail"]
+
+
+def test_an_authority_is_replaced_step_by_committed_step(repository: Repository, run: Run) -> None:
+    files = run("pki", "rotate", "--authority", "services")["files"]
+    assert [Path(file).name for file in files] == ["authority-keys.yml", "authorities.yml"]
+    assert "E007" in run("pki", "rotate", "--authority", "services", code=1)
+    repository.commit("Trust it", [repository.root])
+    plan = run("plan", "--from", "HEAD~1")
+    assert {node["name"] for node in plan["nodes"]} == set(repository.node_names()) and not plan["images"]
+    files = run("pki", "rotate", "--authority", "services")["files"]
+    assert f"{CLUSTER}/pki/cfg01.demo.local.yml" in files  # the registry's certificate
+    assert "name no others" in run("pki", "rotate", "--authority", "services", "cmp01.demo.local", code=2)
+    assert run("validate")["errors"] == []
 
 
 def test_deploy_refuses_another_plan_than_the_reviewed(run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -246,6 +247,22 @@ def test_a_failed_configuration_change_can_be_taken_back() -> None:
     assert names(each.step for each in again.steps) == ["keystone-server roll"]
 
 
+def test_what_an_unfinished_step_may_not_have_applied_is_applied_by_the_next_rollout() -> None:
+    """Killed while it prepared, or refused in the middle of a step; then another commit is deployed."""
+    after = overlay(tag="c" * 12)
+    record = begin("deploy", "abc", overlay(), None, plan(None, overlay()))
+    killed = replace(record, steps=(replace(record.steps[0], result=RUNNING), *record.steps[1:]))
+    assert plan(killed.effective(), after) == plan(None, after)
+
+    before, half = overlay(), overlay(tag="d" * 12, upgrade={"impact": "api"})
+    record = begin("deploy", "abc", half, before, plan(before, half))
+    refused = replace(record, steps=tuple(replace(each, result="failed") for each in record.steps))
+    for wanted in (half, before, after):
+        (step,) = plan(refused.effective(), wanted)
+        assert step.name == "keystone-server roll"
+        assert "Deployment/openstack/keystone-server" in step.objects
+
+
 def test_the_same_objects_again_go_on_with_the_unfinished_record() -> None:
     before, after = overlay(), overlay("gazpacho")
     record = begin("deploy", "abc", after, before, plan(before, after))
@@ -375,6 +392,19 @@ def test_probes_measure_ten_requests_a_second_and_the_longest_gap(server: str) -
     assert result["requests"] / result["seconds"] >= 10
     assert 3 <= result["failed"] < result["requests"]
     assert 0.4 < result["longest_gap_s"] < 1.2
+
+
+def test_an_endpoint_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kubernetes_formula.rollout.probes.TIMEOUT", 0.5)
+    monkeypatch.setattr("kubernetes_formula.rollout.probes.INTERVAL", 0.01)
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:  # takes connections, never answers
+        with Probes({"identity": f"http://127.0.0.1:{silent.getsockname()[1]}/"}) as probes:
+            time.sleep(2.0)
+            left = time.monotonic()
+        assert time.monotonic() - left < 0.8
+    result = probes.results()["identity"]
+    assert result["failed"] == result["requests"] > 8
+    assert result["longest_gap_s"] >= 2.0
 
 
 def test_measurements_of_several_goes_are_one() -> None:
