@@ -302,7 +302,7 @@ def test_a_killed_build_tags_nothing(locked: Lock, server: Server) -> None:
     child = os.fork()
     if child == 0:
         os.setsid()
-        Builder().build(image.package)
+        Builder().build(image.package, print)
         os._exit(0)
     time.sleep(1.0)
     os.killpg(child, signal.SIGKILL)
