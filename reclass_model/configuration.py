@@ -1,6 +1,6 @@
 """Mapping → text of a configuration file.
 
-The model writes a configuration file as data: `{format: ini|yaml|json|raw, mode: "0640", data: …}`. Images
+The model writes a configuration file as data: `{format: ini|oslo|yaml|json|raw, mode: "0640", data: …}`. Images
 bake such files (`<system>:<role>:image:config`), workloads mount them as Secrets
 (`kubernetes:control:workload:*:secret`); both render them here, so a setting reads the same wherever it ends
 up. Pure, and deterministic: the text depends on the data only, never on the order of classes.
@@ -97,4 +97,10 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-_WRITERS: dict[str, Callable[[Any], str]] = {"ini": _ini, "yaml": _yaml, "json": _json, "raw": _raw}
+_WRITERS: dict[str, Callable[[Any], str]] = {
+    "ini": _ini,
+    "json": _json,
+    "oslo": _ini,  # of oslo.config: `validate` holds its options against the release's
+    "raw": _raw,
+    "yaml": _yaml,
+}
