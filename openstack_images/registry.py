@@ -65,7 +65,7 @@ class Registry:
         """`authority`: the PEM certificate of the CA that signed the registry's."""
         self.address = f"{host}:{port}"
         self._host, self._port = host, port
-        self._authority = authority
+        self.authority = authority
         self._of_thread = threading.local()
         self._authorization = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
@@ -86,9 +86,10 @@ class Registry:
         )
         return response.getheader("Docker-Content-Digest") if response.status == 200 else None
 
-    def manifest(self, repository: str, tag: str) -> dict[str, Any] | None:
+    def manifest(self, repository: str, name: str, media_type: str = MANIFEST) -> dict[str, Any] | None:
+        """What a tag, or a digest, names; None when there is none."""
         response, body = self._request(
-            "GET", f"/v2/{repository}/manifests/{tag}", accept=MANIFEST, expect=(200, 404)
+            "GET", f"/v2/{repository}/manifests/{name}", accept=media_type, expect=(200, 404)
         )
         return dict(json.loads(body)) if response.status == 200 else None
 
@@ -145,7 +146,7 @@ class Registry:
 
     def _connect(self) -> http.client.HTTPSConnection:
         try:
-            context = ssl.create_default_context(cadata=self._authority)
+            context = ssl.create_default_context(cadata=self.authority)
         except ssl.SSLError as error:
             raise OperatorError(
                 f"the CA certificate of the registry {self.address} cannot be read: {error}",

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -21,6 +21,7 @@ import yaml
 
 from openstack_images.bake import PACKAGES, package_tag
 from openstack_images.definition import BakedImage
+from openstack_images.lock import Lock
 from openstack_images.registry import CONFIG, LAYER, MANIFEST, Content, Registry
 from reclass_model import generate, nodes
 from reclass_model.repository import Repository, write_atomically
@@ -182,6 +183,15 @@ def _registry_program(top: Path) -> list[str]:
             here = ["--network", "host", "--volume", f"{top}:{top}", "--entrypoint", "docker-registry"]
             return [docker, "run", "--rm", *here, images[0], "serve"]
     pytest.skip("no registry to bake into: apt-get install docker-registry")
+
+
+def made_up_lock(images: Iterable[BakedImage]) -> Lock:
+    """Versions that the model would accept, for images that nobody installs."""
+    locked: dict[str, dict[str, dict[str, str]]] = {}
+    for layer in (layer for image in images for layer in image.package.chain):
+        versions = {package.name: package.version or "1" for package in layer.packages}
+        locked.setdefault(layer.name, {})[layer.suite] = versions
+    return Lock(locked)
 
 
 def push_package(registry: Registry, image: BakedImage) -> None:
