@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
@@ -20,13 +21,15 @@ class Task:
 
 
 def run_in_order(tasks: Mapping[str, Task], workers: int) -> None:
-    """Run all of them. When one fails, those that run come to their end and no other begins.
+    """Run all of them, those first that most wait for.
 
+    When one fails, those that run come to their end and no other begins.
     OperatorError with what is wrong with each that failed. An interruption of the caller is raised at once: the threads
     do not keep the process.
     """
     order = TopologicalSorter({name: task.after for name, task in tasks.items()})
     order.prepare()
+    waiting = Counter(before for task in tasks.values() for before in task.after)
     ended: SimpleQueue[tuple[str, BaseException | None]] = SimpleQueue()
     ready: list[str] = []
     failures: list[BaseException] = []
@@ -41,7 +44,7 @@ def run_in_order(tasks: Mapping[str, Task], workers: int) -> None:
             ended.put((name, None))
 
     while order.is_active():
-        ready += sorted(order.get_ready())
+        ready = sorted([*ready, *order.get_ready()], key=lambda name: (-waiting[name], name))
         while ready and running < workers and not failures:
             threading.Thread(target=run, args=(ready.pop(0),), daemon=True).start()
             running += 1

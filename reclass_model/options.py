@@ -1,7 +1,7 @@
 """Which oslo.config options an image knows, by release, and whether a value suits one.
 
 The lists are data in the class library, `options/<release>.json` beside the classes (and at cluster level, for what the
-library does not know), written by `ostack-k8s images options` from the packages themselves:
+library does not know), written by `ostack-k8s images options --read` from the packages themselves:
 
     {"images": {<image>: [<namespace>, …]}, "namespaces": {<namespace>: {<section>: {<option>: <what it takes>}}}}
 
@@ -115,7 +115,7 @@ class Catalog:
         except FileNotFoundError:
             return cls()
         except (ValueError, KeyError, TypeError) as error:
-            hint = "write it anew with `ostack-k8s images options`"
+            hint = "write it anew with `ostack-k8s images options --read`"
             raise OperatorError(
                 f"not a list of options: {error}", code="E107", file=name, hint=hint
             ) from None

@@ -153,30 +153,57 @@ def sbom(invocation: Invocation, name: str) -> None:
 
 
 @command(
-    "options", "ostack-k8s images options", "ostack-k8s images options NAME --release gazpacho", group=images
-)
+    "options", "ostack-k8s images options NAME", "ostack-k8s images options NAME --read --release gazpacho",
+    group=images,
+)  # fmt: skip
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option(
     "--release", "releases", multiple=True, help="Of this release; repeat it (default: the model's)."
 )
+@click.option("--read", is_flag=True, help="Ask the packages, and write the lists.")
 @click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path),
-    help="Where to write <release>.json (default: options/ at cluster level).",
+    help="--read: where to write <release>.json (default: options/ at cluster level).",
 )  # fmt: skip
 def options(
-    invocation: Invocation, names: tuple[str, ...], releases: tuple[str, ...], output: Path | None
+    invocation: Invocation,
+    names: tuple[str, ...],
+    releases: tuple[str, ...],
+    read: bool,
+    output: Path | None,
 ) -> None:
-    """Ask the package images which oslo.config options they know.
+    """List the oslo.config options that the images know, and what each takes.
 
-    `validate` warns of options that are not on these lists. The class library brings those of its own services; this is
-    for services and releases that it does not know.
+    `validate` warns of options that are not on these lists. The class library brings those of its own services; for
+    services and releases that it does not know, --read asks the package images (building those that are missing).
     """
-    from cli.workflows.images import write_options
+    from cli.output.terminal import print_table
+    from cli.workflows.images import options_of, write_options
     from reclass_model.options import DIRECTORY
 
-    directory = output or invocation.repository.cluster_dir / DIRECTORY
-    written = write_options(invocation.inventory, names, releases, directory, invocation.progress)
-    files = {release: invocation.repository.relative(path) for release, path in written.items()}
+    repository = invocation.repository
+    if read:
+        directory = output or repository.cluster_dir / DIRECTORY
+        written = write_options(invocation.inventory, names, releases, directory, invocation.progress)
+        files = {release: repository.relative(path) for release, path in written.items()}
+        invocation.show(
+            {"files": files}, lambda: click.echo(f"Wrote {', '.join(files.values())}; look at `git diff`.")
+        )
+        return
+    found = options_of(invocation.inventory, names, releases)
+    rows = [
+        (image, release, f"[{section}] {name}", takes)
+        for release, images in found.items()
+        for image, known in images.items()
+        for section, options in sorted((known.sections if known else {}).items())
+        for name, takes in sorted(options.items())
+    ]
     invocation.show(
-        {"files": files}, lambda: click.echo(f"Wrote {', '.join(files.values())}; look at `git diff`.")
+        {
+            "options": {
+                release: {image: known and known.sections for image, known in of.items()}
+                for release, of in found.items()
+            }
+        },
+        lambda: print_table(("image", "release", "option", "takes"), rows, styles=("bold", "", "cyan")),
     )

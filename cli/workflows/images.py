@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from openstack_images.package import Builder
     from openstack_images.registry import Registry
     from reclass_model.inventory import Inventory
+    from reclass_model.options import Options
     from reclass_model.secrets import Keyring
 
 RELEASE = "openstack_version"  # the `_param` that names the release of the model
@@ -136,6 +137,20 @@ def lock_images(inventory: Inventory, releases: Collection[str], progress: Calla
 
 
 @placed
+def options_of(
+    inventory: Inventory, names: Collection[str], releases: Collection[str]
+) -> dict[str, dict[str, Options | None]]:
+    """Release → image → the options that it knows; None where nobody wrote that down."""
+    from reclass_model.options import Catalog
+
+    found: dict[str, dict[str, Options | None]] = {}
+    for release, _, images in _of_releases(inventory, names, releases):
+        catalog = Catalog.of(inventory.repository, release)
+        found.setdefault(release, {}).update((image.name, catalog.options(image.name)) for image in images)
+    return found
+
+
+@placed
 def write_options(
     inventory: Inventory,
     names: Collection[str],
@@ -152,24 +167,33 @@ def write_options(
     from reclass_model.inventory import get
     from reclass_model.options import Catalog
 
-    builder, written = builder_of(inventory), {}
-    for model in [inventory.with_parameters({RELEASE: release}) for release in releases] or [inventory]:
-        chosen = {role: image for role, image in choose(images_of(model), names).items() if image.release}
+    builder = builder_of(inventory)
+    written: dict[str, Path] = {}
+    for release, model, images in _of_releases(inventory, names, releases):
+        Build({image.role: image for image in images}, None, builder, progress).make()
         plugins = get(model.config_node().parameters, "openstack:option_plugins", {})
         entry_points = {option: plugin["entry_points"] for option, plugin in plugins.items() if plugin}
-        Build(chosen, None, builder, progress).make()
-        by_release: dict[str, list[BakedImage]] = {}
-        for image in chosen.values():
-            by_release.setdefault(str(image.release), []).append(image)
-        for release, images in by_release.items():
-            path = directory / f"{release}.json"
-            catalog = Catalog.read(path, str(path)) if names else Catalog()
-            for image in images:
-                progress(f"{image.package}: reading its options")
-                catalog.add(image.name, read_options(image.package, builder, entry_points, progress))
-            catalog.write(path)
-            written[release] = path
+        path = directory / f"{release}.json"
+        catalog = Catalog.read(path, str(path)) if names or release in written else Catalog()
+        for image in images:
+            progress(f"{image.package}: reading its options")
+            catalog.add(image.name, read_options(image.package, builder, entry_points, progress))
+        catalog.write(path)
+        written[release] = path
     return written
+
+
+def _of_releases(
+    inventory: Inventory, names: Collection[str], releases: Collection[str]
+) -> Iterator[tuple[str, Inventory, list[BakedImage]]]:
+    """(release, the model with it, its images) of these releases; without any, of those that the model has."""
+    for model in [inventory.with_parameters({RELEASE: release}) for release in releases] or [inventory]:
+        by_release: dict[str, list[BakedImage]] = {}
+        for image in choose(images_of(model), names).values():
+            if image.release:
+                by_release.setdefault(image.release, []).append(image)
+        for release, images in by_release.items():
+            yield release, model, images
 
 
 def _unlocked(images: Mapping[str, BakedImage]) -> dict[str, BakedImage]:

@@ -52,6 +52,14 @@ def test_what_comes_first_is_done_before() -> None:
     assert work.most == 2
 
 
+def test_what_most_wait_for_begins_first() -> None:
+    work = Work()
+    tasks = {name: work.task(name) for name in ("a", "b", "common")}
+    tasks |= {name: work.task(name, "common") for name in ("x", "y")}
+    run_in_order(tasks, 1)
+    assert work.done[0] == "common"
+
+
 def test_no_more_at_a_time_than_workers() -> None:
     work = Work()
     run_in_order({str(number): work.task(str(number)) for number in range(9)}, 3)
