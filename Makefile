@@ -12,7 +12,7 @@ STAMP := .venv/.installed-$(shell sed '/^\[tool\./,$$d' pyproject.toml | sha256s
 # kapicorp-reclass is the engine that ours is held against; its own requirements break Python 3, ours stand in pyproject.toml.
 REFERENCE_ENGINE := kapicorp-reclass==2.0.0
 
-.PHONY: help venv demo test golden lint format lab e2e e2e-full bench
+.PHONY: help venv demo test golden options lint format lab e2e e2e-full bench
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ test: venv ## Unit, formula and golden tests (no root, no Docker)
 
 golden: venv ## Write the golden files anew; read the diff before you commit it
 	GOLDEN_WRITE=1 $(BIN)/pytest -q -m 'not e2e' tests/golden tests/formula/test_readme.py
+
+options: venv ## Which options each release knows, asked of its packages anew; read the diff (Docker)
+	@tests/demo/options
 
 lint: venv ## Style, types, the direction of imports, YAML, states
 	$(BIN)/ruff check

@@ -18,7 +18,8 @@ from typing import Any
 
 from openstack_images.definition import BakedImage, ConfigFile, PackageImage
 from openstack_images.package import labels
-from openstack_images.registry import CONFIG, LAYER, MANIFEST, Registry
+from openstack_images.registry import CONFIG, EMPTY, INDEX, LAYER, MANIFEST, Content, Registry
+from openstack_images.sbom import CYCLONEDX, bill_of_materials
 from reclass_model.errors import OperatorError
 
 #: The repository that holds every package image; baked images have one each.
@@ -38,7 +39,6 @@ class Layer:
     """The configuration of an image as one layer."""
 
     diff_id: str  #: digest of the tar
-    digest: str  #: digest of the compressed tar
     content: bytes  #: the compressed tar
 
 
@@ -72,12 +72,15 @@ def layer(files: Sequence[ConfigFile], gid: int) -> Layer:
             )
             tar.addfile(member, io.BytesIO(content))
     plain = archive.getvalue()
-    compressed = gzip.compress(plain, mtime=0)
-    return Layer(_sha256(plain), _sha256(compressed), compressed)
+    return Layer(f"sha256:{hashlib.sha256(plain).hexdigest()}", gzip.compress(plain, mtime=0))
 
 
-def bake(image: BakedImage, registry: Registry) -> Baked:
-    """Put the baked image into the registry, which has its package image."""
+def bake(image: BakedImage, registry: Registry, revision: str | None = None) -> Baked:
+    """Put the baked image into the registry, which has its package image; its bill of materials beside it.
+
+    The commit that it was baked for stands in the manifest's annotations only: the tag, the configuration and the
+    layers are of the inputs alone, the same for every commit that says the same.
+    """
     package = registry.manifest(PACKAGES, package_tag(image.package))
     if package is None:
         raise OperatorError(
@@ -86,24 +89,59 @@ def bake(image: BakedImage, registry: Registry) -> Baked:
             hint="ostack-k8s images build --push",
         )
     added = layer(image.files, image.user.gid if image.user else 0)
-    config = json.dumps(
-        _config(image, registry.blob(PACKAGES, package["config"]["digest"]), added), sort_keys=True
-    ).encode()
+    files = Content(added.content, LAYER)
+    config = Content.of(_config(image, registry.blob(PACKAGES, package["config"]["digest"]), added), CONFIG)
+    manifest = Content.of(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": config.descriptor,
+            "layers": [*package["layers"], files.descriptor],
+            "annotations": {
+                **_labels(image),
+                **({"org.opencontainers.image.revision": revision} if revision else {}),
+            },
+        },
+        MANIFEST,
+    )
     for below in package["layers"]:
         registry.mount_blob(image.name, below["digest"], PACKAGES)
-    for content in (added.content, config):
-        registry.put_blob(image.name, _sha256(content), io.BytesIO(content), len(content))
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "config": {"mediaType": CONFIG, "size": len(config), "digest": _sha256(config)},
-        "layers": [
-            *package["layers"],
-            {"mediaType": LAYER, "size": len(added.content), "digest": added.digest},
-        ],
-        "annotations": _labels(image),
-    }
-    return Baked(registry.put_manifest(image.name, image.tag, manifest), len(added.content) + len(config))
+    for content in (files, config):
+        registry.put_content(image.name, content)
+    _attach(Content.of(bill_of_materials(image), CYCLONEDX), manifest, image.name, registry)
+    registry.put_manifest(image.name, manifest, image.tag)
+    return Baked(manifest.digest, files.size + config.size)
+
+
+def _attach(document: Content, subject: Content, repository: str, registry: Registry) -> None:
+    """Store a document as what OCI 1.1 calls a referrer of a manifest (which may come later).
+
+    Also by the tag that clients look at where a registry has no API for referrers, as docker-registry 2 has none.
+    """
+    nothing = Content(b"{}", EMPTY)
+    about = {"mediaType": MANIFEST, "artifactType": document.media_type}
+    artifact = Content.of(
+        {
+            **about,
+            "schemaVersion": 2,
+            "config": nothing.descriptor,
+            "layers": [document.descriptor],
+            "subject": subject.descriptor,
+        },
+        MANIFEST,
+    )
+    index = Content.of(
+        {"schemaVersion": 2, "mediaType": INDEX, "manifests": [{**artifact.descriptor, **about}]}, INDEX
+    )
+    for content in (nothing, document):
+        registry.put_content(repository, content)
+    registry.put_manifest(repository, artifact)
+    registry.put_manifest(repository, index, referrers_tag(subject.digest))
+
+
+def referrers_tag(digest: str) -> str:
+    """The tag under which OCI's clients find what refers to a manifest."""
+    return digest.replace(":", "-")
 
 
 def _config(image: BakedImage, package: bytes, added: Layer) -> dict[str, Any]:
@@ -127,7 +165,3 @@ def _labels(image: BakedImage) -> dict[str, str]:
         "org.opencontainers.image.base.name": f"{PACKAGES}:{package_tag(image.package)}",
         "io.ostack-k8s.inputs": f"sha256:{image.digest}",
     }
-
-
-def _sha256(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"

@@ -62,6 +62,7 @@ class PackageImage:
 
     name: str
     release: str | None  #: None for infrastructure and shared bases
+    version: str  #: what people know the release by ("2025.1"), else the suite; no input of the digest
     suite: str
     base: PackageImage | None
     packages: tuple[Package, ...]
@@ -225,6 +226,7 @@ class _Reader:
         return PackageImage(
             name=name,
             release=release,
+            version=str(self._releases.get(release or "", {}).get("version") or release or suite),
             suite=suite,
             base=self._base(image.get("base") or ROOT, suite, sources, f"{path}:base"),
             packages=_packages(image, path),
@@ -257,6 +259,7 @@ class _Reader:
         return PackageImage(
             name=name,
             release=None,
+            version=suite,
             suite=suite,
             base=below,
             packages=_packages(declared, own),

@@ -7,7 +7,8 @@
 #   directories    "<octal mode> <path>" a line, owned by the user
 #   remove         "<path>" a line: what packages leave behind that must not be in an image
 #   layers/<name>  (resolve) the packages asked for, "base/<name>" the layer below
-# usage: install.sh install | resolve NAME...
+#   mirror         (changed) the mirror that packages should come from, or empty
+# usage: install.sh install | resolve NAME... | changed
 set -eu
 here=$(dirname "$0")
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 APT_CONFIG="$here/apt.conf"
@@ -72,6 +73,15 @@ resolve() {
     done
 }
 
+# What the mirror would make differently in the suite's smallest system, a word a line; nothing: it is as of today.
+changed() {
+    mirror=$(cat "$here/mirror")
+    [ -z "$mirror" ] || grep -rqsF "$mirror" /etc/apt/sources.list /etc/apt/sources.list.d || echo mirror
+    apt-get update -q >&2
+    { apt-get dist-upgrade --simulate; apt-get install --simulate '?or(?essential,?priority(required))'; } > "$here/simulated"
+    sed -nE 's/^(Inst|Remv) ([^ ]+) .*/\2/p' "$here/simulated"
+}
+
 case "$1" in
 install)
     add_sources
@@ -86,5 +96,8 @@ resolve)
     shift
     add_sources >&2
     resolve "$@"
+    ;;
+changed)
+    changed
     ;;
 esac

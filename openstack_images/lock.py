@@ -73,7 +73,8 @@ def lock(
     builder: Builder,
     progress: Callable[[str], None],
 ) -> Lock:
-    """Ask the mirror which versions these images would get today; makes the suites' smallest systems for it.
+    """Ask the mirror which versions these images would get today; makes the suites' smallest systems for it,
+    where the builder has none that is as of today.
 
     OperatorError E505: a package is not of the version the model expects; E51x: builder or mirror fail.
     """
@@ -82,8 +83,12 @@ def lock(
     locked: dict[str, dict[str, Mapping[str, str]]] = {}
     for same_suite in _grouped(wanted, lambda image: image.suite).values():
         root = same_suite[0].chain[0]
-        progress(f"{root}: making the smallest system of the suite")
-        identity = builder.import_root(root)
+        identity = builder.current_root(root)
+        if identity is None:
+            progress(f"{root}: making the smallest system of the suite")
+            identity = builder.import_root(root)
+        else:
+            progress(f"{root}: the smallest system of the suite is the builder's")
         versions = builder.installed(identity)
         locked.setdefault(root.name, {})[root.suite] = versions
         builder.tag(identity, replace(root, locked=versions))

@@ -16,7 +16,9 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from importlib import resources
 from typing import IO, Any
@@ -31,7 +33,14 @@ _MISSING = re.compile(
     r"E: (?:Version '(?P<version>[^']+)' for '(?P<pinned>[^']+)' was not found"
     r"|Unable to locate package (?P<name>\S+))"
 )
+_VANISHED = re.compile(r"E: Failed to fetch (\S+)\s+404 ")
+_NO_NETWORK = re.compile(
+    r"(Temporary failure resolving|Could not resolve|Could not connect|Connection failed|Connection timed out"
+    r"|Network is unreachable|Failed to fetch|Some index files failed to download)"
+)
 _NO_SPACE = "no space left on device"
+_STEPS = {"Get:": "downloaded", "Unpacking ": "unpacked", "Setting up ": "set up"}  #: words of apt → ours
+_SECONDS_BETWEEN = 5  #: two lines of progress of one image
 
 
 class Builder:
@@ -41,6 +50,12 @@ class Builder:
         """URLs of a Docker host (None: the client's own) and a package mirror (None: the default)."""
         self.host = host
         self._mirror = mirror
+        self._running: set[subprocess.Popen[bytes]] = set()
+
+    def stop(self) -> None:
+        """End what other threads run here; they get an OperatorError. No image has a tag before it is complete."""
+        for process in tuple(self._running):
+            process.terminate()
 
     # -- what is there --------------------------------------------------------------------------------------
     def has(self, image: PackageImage) -> bool:
@@ -58,13 +73,32 @@ class Builder:
         )
         return dict(_pairs(listing.splitlines()))
 
+    def current_root(self, image: PackageImage) -> str | None:
+        """The id of a smallest system of this suite that is as the mirror would make it today; None: make it."""
+        made = self._run("image", "ls", "--quiet", "--no-trunc", f"ostack-k8s/{image.name}:{image.suite}-*")
+        if not made:
+            return None
+        newest = made.split()[0]
+        changed = self._install_script(
+            newest, {**_instructions(image), "mirror": self._mirror or ""}, "changed"
+        )
+        return None if changed.strip() else newest
+
+    def ask(self, image: PackageImage, program: str, *arguments: str) -> str:
+        """What a Python program prints that runs in a container of the image, without a network."""
+        return self._run(
+            "run", "--rm", "--interactive", "--network", "none", "--entrypoint", "python3",
+            local_reference(image), "-", *arguments,
+            stdin=program.encode(), what=f"asking {image}",
+        )  # fmt: skip
+
     def save(self, image: PackageImage, file: IO[bytes]) -> None:
         """Write the image as `docker save` does."""
         what = f"saving {image} in {tempfile.gettempdir()}"
         self._run("image", "save", local_reference(image), stdout=file, what=what)
 
     # -- making ---------------------------------------------------------------------------------------------
-    def build(self, image: PackageImage) -> None:
+    def build(self, image: PackageImage, progress: Callable[[str], None]) -> None:
         """Make this image; the host has its base. OperatorError E513 names packages the mirror lacks."""
         if image.base is None:
             identity = self.import_root(image)
@@ -74,7 +108,7 @@ class Builder:
         files = {**_instructions(image), "Dockerfile": _dockerfile(image, image.base)}
         self._run(
             "build", "--network", "host", "--progress", "plain", "--tag", local_reference(image), "-",
-            stdin=_tar(files), what=f"building {image}",
+            stdin=_tar(files), what=f"building {image}", watch=_watch(image, progress),
         )  # fmt: skip
 
     def import_root(self, image: PackageImage) -> str:
@@ -108,11 +142,7 @@ class Builder:
             if layer.base is not None and layer.base.base is not None:
                 files[f"base/{layer.name}"] = layer.base.name
         names = [layer.name for layer in layers]
-        output = self._run(
-            "run", "--rm", "--interactive", "--network", "host", identity,
-            "sh", "-c", 'mkdir /build && tar -x -C /build && sh /build/install.sh resolve "$@"', "sh", *names,
-            stdin=_tar(files), what=f"resolving {', '.join(names)}",
-        )  # fmt: skip
+        output = self._install_script(identity, files, "resolve", *names)
         closures: dict[str, dict[str, str]] = {}
         for line in output.splitlines():
             if line.startswith("resolved "):
@@ -120,6 +150,14 @@ class Builder:
             else:
                 closure.update(_pairs([line]))
         return closures
+
+    def _install_script(self, identity: str, files: Mapping[str, str], *arguments: str) -> str:
+        """What install.sh says in a container of an image, with the network."""
+        return self._run(
+            "run", "--rm", "--interactive", "--network", "host", identity,
+            "sh", "-c", 'mkdir /build && tar -x -C /build && sh /build/install.sh "$@"', "sh", *arguments,
+            stdin=_tar(files), what=f"asking the mirror: {' '.join(arguments)}",
+        )  # fmt: skip
 
     def _bootstrap(self, image: PackageImage, archive: IO[bytes]) -> None:
         program = shutil.which("mmdebstrap")
@@ -143,16 +181,10 @@ class Builder:
             *([self._mirror] if self._mirror else []),
         ]
         environment = {**os.environ, "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH)}
-        result = subprocess.run(
-            command,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            stdout=archive,
-            stderr=subprocess.PIPE,
-            env=environment,
-        )
-        if result.returncode != 0:
-            raise _failed(f"making {image}", command, result.stderr.decode(errors="replace"))
+        with self._process(command, environment, stdout=archive) as process:
+            _, said = process.communicate()
+        if process.returncode != 0:
+            raise _failed(f"making {image}", command, said.decode(errors="replace"))
 
     def _check_installed(self, image: PackageImage, installed: Mapping[str, str]) -> None:
         expected = image.locked or {}
@@ -200,18 +232,24 @@ class Builder:
         stdin: IO[bytes] | bytes | None = None,
         stdout: IO[bytes] | int = subprocess.PIPE,
         what: str | None = None,
+        watch: Callable[[str], None] | None = None,
     ) -> str:
-        """Run the docker client; its output. OperatorError E51x when that fails; `what` was being done."""
+        """Run the docker client; its output. OperatorError E51x when that fails; `what` was being done.
+
+        `watch` is given each line that the client says on the way.
+        """
         command = [self._client, *arguments]
-        given: dict[str, Any] = (
-            {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin or subprocess.DEVNULL}
-        )
-        result = subprocess.run(
-            command, check=False, stdout=stdout, stderr=subprocess.PIPE, env=self._environment, **given
-        )
-        output = (result.stdout or b"").decode(errors="replace")
-        if result.returncode != 0:
-            messages = result.stderr.decode(errors="replace")
+        with tempfile.TemporaryFile() as given:
+            if isinstance(stdin, bytes):
+                given.write(stdin)
+                given.seek(0)
+            source = stdin if stdin is not None and not isinstance(stdin, bytes) else given
+            with self._process(command, self._environment, stdin=source, stdout=stdout) as process:
+                said = [*_lines_of(process, watch)] if watch else []
+                answer, told = process.communicate()
+        output = (answer or b"").decode(errors="replace")
+        if process.returncode != 0:
+            messages = (b"".join(said) + told).decode(errors="replace")
             if "Cannot connect to the Docker daemon" in messages or "error during connect" in messages:
                 raise OperatorError(
                     f"no Docker answers at {self.host or 'the default Docker host'}",
@@ -220,6 +258,25 @@ class Builder:
                 )
             raise _failed(what or f"docker {arguments[0]}", command, output + messages)
         return output
+
+    @contextmanager
+    def _process(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        stdin: IO[bytes] | int = subprocess.DEVNULL,
+        stdout: IO[bytes] | int = subprocess.PIPE,
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A program that `stop` ends."""
+        with subprocess.Popen(
+            command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=environment
+        ) as process:
+            self._running.add(process)
+            try:
+                yield process
+            finally:
+                self._running.discard(process)
 
 
 def local_reference(image: PackageImage) -> str:
@@ -231,11 +288,39 @@ def labels(image: PackageImage) -> dict[str, str]:
     """What the image says of itself."""
     told = {
         "org.opencontainers.image.title": image.name,
-        "org.opencontainers.image.version": image.release or image.suite,
+        "org.opencontainers.image.version": image.version,
         "org.opencontainers.image.base.name": local_reference(image.base) if image.base else image.suite,
         "io.ostack-k8s.inputs": f"sha256:{image.digest}",
+        **({"io.ostack-k8s.release": image.release} if image.release else {}),
     }
     return dict(sorted(told.items()))
+
+
+def _lines_of(process: subprocess.Popen[bytes], watch: Callable[[str], None]) -> Iterator[bytes]:
+    """What a program says on stderr until it closes that, each line also given to `watch`."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        watch(line.decode(errors="replace"))
+        yield line
+
+
+def _watch(image: PackageImage, progress: Callable[[str], None]) -> Callable[[str], None]:
+    """Counts what apt does in an image's build; a line of progress every few seconds."""
+    total = len(image.locked or {})
+    counted = dict.fromkeys(_STEPS, 0)
+    told = time.monotonic()
+
+    def watch(line: str) -> None:
+        nonlocal told
+        step = next((step for step in _STEPS if f" {step}" in line), None)
+        if step is None:
+            return
+        counted[step] += 1
+        if time.monotonic() - told >= _SECONDS_BETWEEN:
+            told = time.monotonic()
+            progress(f"{image}: {_STEPS[step]} {counted[step]} of {total} packages")
+
+    return watch
 
 
 def _changes(image: PackageImage) -> Iterable[str]:
@@ -250,8 +335,9 @@ def _dockerfile(image: PackageImage, base: PackageImage) -> str:
     mounts = " ".join(
         [
             "--mount=type=bind,target=/build",
-            f"--mount=type=cache,id=ostack-k8s-apt-{image.suite},target=/var/cache/apt,sharing=locked",
-            f"--mount=type=cache,id=ostack-k8s-apt-lists-{image.suite},target=/var/lib/apt/lists,sharing=locked",
+            # private: a build never waits for another one; there are as many caches as builds at a time
+            f"--mount=type=cache,id=ostack-k8s-apt-{image.suite},target=/var/cache/apt,sharing=private",
+            f"--mount=type=cache,id=ostack-k8s-apt-lists-{image.suite},target=/var/lib/apt/lists,sharing=private",
         ]
     )
     return "\n".join(
@@ -270,6 +356,8 @@ def _instructions(image: PackageImage) -> dict[str, str]:
     options = [
         'Acquire::Languages "none";',
         'Acquire::Retries "3";',
+        'APT::Update::Error-Mode "any";',
+        'DPkg::Options:: "--force-unsafe-io";',  # an image that was not finished is thrown away
         *([] if image.sources.check_valid_until else ['Acquire::Check-Valid-Until "false";']),
     ]
     return {
@@ -336,6 +424,24 @@ def _failed(what: str, command: Sequence[str], output: str) -> OperatorError:
     if _NO_SPACE in output.lower():
         return OperatorError(
             f"{what}: the disk is full", code="E512", hint="make room there, and run it again: it goes on"
+        )
+    if vanished := _VANISHED.findall(output):
+        return OperatorError.of(
+            *(
+                Problem(
+                    "E513",
+                    f"{what}: the mirror lost {url}",
+                    hint="run it again; else `ostack-k8s images lock`",
+                )
+                for url in sorted(set(vanished))
+            )
+        )
+    if lost := _NO_NETWORK.search(output):
+        line = next(line for line in output.splitlines() if lost.group() in line).strip()
+        return OperatorError(
+            f"{what}: the package mirror cannot be reached: {line}",
+            code="E515",
+            hint="when it can be again, run it again: it goes on; another mirror: openstack:package_mirror",
         )
     tail = "\n".join(f"    {line}" for line in output.strip().splitlines()[-15:])
     return OperatorError(f"{what} failed: {' '.join(command)}\n{tail}", code="E514")

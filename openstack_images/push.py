@@ -13,7 +13,7 @@ import json
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +21,7 @@ from typing import IO, Any
 from openstack_images.bake import PACKAGES, package_tag
 from openstack_images.definition import PackageImage
 from openstack_images.package import Builder, labels
-from openstack_images.registry import CONFIG, LAYER, MANIFEST, Registry
+from openstack_images.registry import CONFIG, LAYER, MANIFEST, Content, Registry
 from reclass_model.cache import cache_directory
 from reclass_model.errors import OperatorError
 from reclass_model.repository import write_atomically
@@ -55,7 +55,7 @@ def push(image: PackageImage, builder: Builder, registry: Registry, progress: Ca
     if missing:
         progress(f"{image}: pushing {len(missing)} of {len(diff_ids)} layers")
         try:
-            for diff_id, blob, new in _save(image, missing, builder, registry):
+            for diff_id, blob, new in _save(image, diff_ids, missing, builder, registry):
                 blobs[diff_id] = blob
                 sent += blob.size if new else 0
         except OSError as error:
@@ -66,23 +66,19 @@ def push(image: PackageImage, builder: Builder, registry: Registry, progress: Ca
                 code="E526",
                 hint="make room, or set TMPDIR to another directory",
             ) from None
-    config = json.dumps(_config(image, inspected), sort_keys=True).encode()
-    digest = f"sha256:{hashlib.sha256(config).hexdigest()}"
-    with tempfile.SpooledTemporaryFile() as content:
-        content.write(config)
-        content.seek(0)
-        registry.put_blob(PACKAGES, digest, content, len(config))
+    config = Content.of(_config(image, inspected), CONFIG)
+    registry.put_content(PACKAGES, config)
     manifest = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
-        "config": {"mediaType": CONFIG, "size": len(config), "digest": digest},
+        "config": config.descriptor,
         "layers": [
             {"mediaType": LAYER, "size": blobs[each].size, "digest": blobs[each].digest} for each in diff_ids
         ],
         "annotations": labels(image),
     }
-    registry.put_manifest(PACKAGES, package_tag(image), manifest)
-    return sent + len(config)
+    registry.put_manifest(PACKAGES, Content.of(manifest, MANIFEST), package_tag(image))
+    return sent + config.size
 
 
 def _config(image: PackageImage, inspected: dict[str, Any]) -> dict[str, Any]:
@@ -95,38 +91,34 @@ def _config(image: PackageImage, inspected: dict[str, Any]) -> dict[str, Any]:
 
 
 def _save(
-    image: PackageImage, missing: set[str], builder: Builder, registry: Registry
-) -> list[tuple[str, Blob, bool]]:
+    image: PackageImage, diff_ids: list[str], missing: set[str], builder: Builder, registry: Registry
+) -> Iterator[tuple[str, Blob, bool]]:
     """Upload the missing layers: (diff id, blob, whether the registry lacked it).
 
     The files on the way have no names, so a killed push leaves none.
     """
-    uploaded = []
     with tempfile.TemporaryFile() as saved:
         builder.save(image, saved)
         saved.seek(0)
         with tarfile.open(fileobj=saved) as archive:
-            for member in archive:
-                content = (
-                    archive.extractfile(member) if member.isfile() and _may_be_layer(member.name) else None
-                )
-                if content is None or (diff_id := _digest(content)) not in missing:
-                    continue
-                content.seek(0)
-                blob, new = _upload(content, registry)
-                _remember(diff_id, blob)
-                uploaded.append((diff_id, blob, new))
-    return uploaded
+            names = _member(archive, "manifest.json").read()
+            for diff_id, name in zip(diff_ids, json.loads(names)[0]["Layers"], strict=True):
+                if diff_id in missing:
+                    blob, new = _upload(_member(archive, name), diff_id, registry)
+                    _remember(diff_id, blob)
+                    yield diff_id, blob, new
 
 
-def _may_be_layer(name: str) -> bool:
-    """In an archive of `docker save`: before Docker 25, and since."""
-    return name.endswith("/layer.tar") or name.startswith("blobs/sha256/")
+def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
+    content = archive.extractfile(name)
+    if content is None:
+        raise OperatorError(f"`docker save` gave no file {name}", code="E514")
+    return content
 
 
-def _upload(content: IO[bytes], registry: Registry) -> tuple[Blob, bool]:
+def _upload(content: IO[bytes], diff_id: str, registry: Registry) -> tuple[Blob, bool]:
     with tempfile.TemporaryFile() as compressed:
-        blob = _compress(content, compressed)
+        blob = _compress(content, diff_id, compressed)
         new = not registry.has_blob(PACKAGES, blob.digest)
         if new:
             compressed.seek(0)
@@ -134,22 +126,22 @@ def _upload(content: IO[bytes], registry: Registry) -> tuple[Blob, bool]:
         return blob, new
 
 
-def _compress(content: IO[bytes], target: IO[bytes]) -> Blob:
+def _compress(content: IO[bytes], diff_id: str, target: IO[bytes]) -> Blob:
     """gzip without a name or a time: the same layer gives the same blob."""
+    plain = hashlib.sha256()
     compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     digest = hashlib.sha256()
     while block := content.read(_BLOCK):
+        plain.update(block)
         piece = compressor.compress(block)
         digest.update(piece)
         target.write(piece)
     piece = compressor.flush()
     digest.update(piece)
     target.write(piece)
+    if diff_id != f"sha256:{plain.hexdigest()}":
+        raise OperatorError(f"`docker save` gave another layer than {diff_id}", code="E514")
     return Blob(f"sha256:{digest.hexdigest()}", target.tell())
-
-
-def _digest(content: IO[bytes]) -> str:
-    return f"sha256:{hashlib.file_digest(content, 'sha256').hexdigest()}"  # type: ignore[arg-type]  # a file of a tar
 
 
 def _memory(diff_id: str) -> Path:

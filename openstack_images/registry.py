@@ -10,9 +10,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
+import io
 import json
 import ssl
+import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, Any
 from urllib.parse import urlencode, urlsplit
@@ -20,22 +23,50 @@ from urllib.parse import urlencode, urlsplit
 from reclass_model.errors import OperatorError
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+EMPTY = "application/vnd.oci.empty.v1+json"
 
 #: Seconds without a byte after which a registry counts as not reachable.
 TIMEOUT = 60
 _BLOCK = 1 << 20
 
 
+@dataclass(frozen=True)
+class Content:
+    """Bytes as a registry knows them."""
+
+    data: bytes
+    media_type: str
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any], media_type: str) -> Content:
+        """A JSON document; the same one gives the same bytes."""
+        return cls(json.dumps(document, sort_keys=True, separators=(",", ":")).encode(), media_type)
+
+    @cached_property
+    def digest(self) -> str:
+        return f"sha256:{hashlib.sha256(self.data).hexdigest()}"
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    @property
+    def descriptor(self) -> dict[str, Any]:
+        return {"mediaType": self.media_type, "size": self.size, "digest": self.digest}
+
+
 class Registry:
-    """One registry. Connects at the first request. Not for use by several threads."""
+    """One registry. Each thread has a connection of its own, made at its first request."""
 
     def __init__(self, host: str, port: int, *, user: str, password: str, authority: str) -> None:
         """`authority`: the PEM certificate of the CA that signed the registry's."""
         self.address = f"{host}:{port}"
         self._host, self._port = host, port
-        self._authority = authority
+        self.authority = authority
+        self._of_thread = threading.local()
         self._authorization = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
     def present(self, reference: str) -> bool | None:
@@ -55,25 +86,29 @@ class Registry:
         )
         return response.getheader("Docker-Content-Digest") if response.status == 200 else None
 
-    def manifest(self, repository: str, tag: str) -> dict[str, Any] | None:
+    def manifest(self, repository: str, name: str, media_type: str = MANIFEST) -> dict[str, Any] | None:
+        """What a tag, or a digest, names; None when there is none."""
         response, body = self._request(
-            "GET", f"/v2/{repository}/manifests/{tag}", accept=MANIFEST, expect=(200, 404)
+            "GET", f"/v2/{repository}/manifests/{name}", accept=media_type, expect=(200, 404)
         )
         return dict(json.loads(body)) if response.status == 200 else None
 
-    def put_manifest(self, repository: str, tag: str, manifest: Mapping[str, Any]) -> str:
-        """Store a manifest, whose blobs are there, under a tag; its digest, checked against the answer."""
-        body = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
-        digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
+    def put_manifest(self, repository: str, manifest: Content, tag: str | None = None) -> None:
+        """Store a manifest, whose blobs are there, under a tag or its digest alone."""
+        name = tag or manifest.digest
         response, _ = self._request(
-            "PUT", f"/v2/{repository}/manifests/{tag}", body, content=MANIFEST, expect=(201,)
+            "PUT",
+            f"/v2/{repository}/manifests/{name}",
+            manifest.data,
+            content=manifest.media_type,
+            expect=(201,),
         )
         stored = response.getheader("Docker-Content-Digest")
-        if stored != digest:
+        if stored != manifest.digest:
             raise OperatorError(
-                f"{self.address} stored {repository}:{tag} as {stored}, sent was {digest}", code="E524"
+                f"{self.address} stored {repository}:{name} as {stored}, sent was {manifest.digest}",
+                code="E524",
             )
-        return digest
 
     def blob(self, repository: str, digest: str) -> bytes:
         _, body = self._request("GET", f"/v2/{repository}/blobs/{digest}", expect=(200,))
@@ -90,6 +125,10 @@ class Registry:
         query = urlencode({"mount": digest, "from": source})
         self._request("POST", f"/v2/{repository}/blobs/uploads/?{query}", b"", expect=(201,))
 
+    def put_content(self, repository: str, content: Content) -> None:
+        """Upload a small blob."""
+        self.put_blob(repository, content.digest, io.BytesIO(content.data), content.size)
+
     def put_blob(self, repository: str, digest: str, content: IO[bytes], size: int) -> None:
         """Upload `size` bytes, from where `content` stands. The registry checks them against the digest."""
         response, _ = self._request("POST", f"/v2/{repository}/blobs/uploads/", b"", expect=(202,))
@@ -98,10 +137,16 @@ class Registry:
         self._request("PUT", f"{location.path}?{query}", content, size=size, expect=(201,))
 
     # -- the connection -------------------------------------------------------------------------------------
-    @cached_property
+    @property
     def _connection(self) -> http.client.HTTPSConnection:
+        if not hasattr(self._of_thread, "connection"):
+            self._of_thread.connection = self._connect()
+        connection: http.client.HTTPSConnection = self._of_thread.connection
+        return connection
+
+    def _connect(self) -> http.client.HTTPSConnection:
         try:
-            context = ssl.create_default_context(cadata=self._authority)
+            context = ssl.create_default_context(cadata=self.authority)
         except ssl.SSLError as error:
             raise OperatorError(
                 f"the CA certificate of the registry {self.address} cannot be read: {error}",

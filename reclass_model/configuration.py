@@ -1,6 +1,6 @@
 """Mapping → text of a configuration file.
 
-The model writes a configuration file as data: `{format: ini|yaml|json|shell|raw, mode: "0640", data: …}`. Images
+The model writes a configuration file as data: `{format: ini|oslo|yaml|json|shell|raw, mode: "0640", data: …}`. Images
 bake such files (`<system>:<role>:image:config`), workloads mount them as Secrets
 (`kubernetes:control:workload:*:secret`), operators' clients read them (`kubernetes:control:credentials`); all render
 them here, so a setting reads the same wherever it ends up. Pure, and deterministic: the text depends on the data only,
@@ -110,8 +110,9 @@ def _without_nulls(value: Any) -> Any:
 
 _WRITERS: dict[str, Callable[[Any], str]] = {
     "ini": _ini,
-    "yaml": _yaml,
     "json": _json,
-    "shell": _shell,
+    "oslo": _ini,  # of oslo.config: `validate` holds its options against the release's
     "raw": _raw,
+    "shell": _shell,
+    "yaml": _yaml,
 }

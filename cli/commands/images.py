@@ -1,7 +1,8 @@
-"""The images of the model: list, lock, build."""
+"""The images of the model: list, lock, build; what is in them, and which options they know."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -32,6 +33,7 @@ def list_(invocation: Invocation, present: bool) -> None:
             "release": image.release,
             "digest": image.digest,
             "reference": image.reference,
+            "user": f"{image.user.name}:{image.user.uid}" if image.user else None,
             "used_by": users.get(role, []),
             "present": registry.present(image.reference) if registry else None,
             "locked": all(layer.locked is not None for layer in image.package.chain),
@@ -42,12 +44,13 @@ def list_(invocation: Invocation, present: bool) -> None:
     def people() -> None:
         words = {True: "yes", False: "no", None: "no answer" if present else "not asked"}
         print_table(
-            ("image", "release", "reference", "locked", "in registry", "used by"),
+            ("image", "release", "reference", "runs as", "locked", "in registry", "used by"),
             [
                 (
                     str(row["name"]),
                     str(row["release"] or "-"),
                     str(row["reference"]),
+                    str(row["user"] or "root"),
                     "yes" if row["locked"] else "no",
                     words[row["present"]],
                     ", ".join(row["used_by"]),
@@ -101,13 +104,19 @@ def build(invocation: Invocation, names: tuple[str, ...], push: bool) -> None:
     """Build the package images that are missing.
 
     With --push, what the registry does not have is pushed and the configuration baked into it. When it has everything,
-    no Docker is contacted at all. Can be interrupted and run again.
+    no Docker is contacted at all. Two images are made at a time. Can be interrupted and run again.
     """
     from cli.output.terminal import print_table
     from cli.workflows.images import build_images
 
-    result = build_images(invocation.inventory, invocation.keyring, names, push, invocation.progress)
-    data: dict[str, Any] = {"built": result.built, "baked": result.baked, "reused": result.reused}
+    keyring = invocation.keyring if push else None
+    result = build_images(invocation.inventory, keyring, names, invocation.progress)
+    data: dict[str, Any] = {
+        "built": result.built,
+        "pushed": result.pushed,
+        "baked": result.baked,
+        "reused": result.reused,
+    }
 
     def people() -> None:
         print_table(
@@ -121,3 +130,80 @@ def build(invocation: Invocation, names: tuple[str, ...], push: bool) -> None:
         )
 
     invocation.show(data, people)
+
+
+@command("sbom", "ostack-k8s images sbom NAME -o json", group=images)
+@click.argument("name")
+def sbom(invocation: Invocation, name: str) -> None:
+    """Show every package in an image and its version.
+
+    -o json gives a CycloneDX document, the same that lies beside the image in the registry.
+    """
+    from cli.output.terminal import print_table
+    from cli.workflows.images import choose, require_locked
+    from cli.workflows.overlay import images_of
+    from openstack_images.sbom import bill_of_materials, packages
+
+    require_locked(invocation.inventory)
+    (image,) = choose(images_of(invocation.inventory), [name]).values()
+    invocation.show(
+        bill_of_materials(image),
+        lambda: print_table(("package", "version"), packages(image).items(), styles=("bold",)),
+    )
+
+
+@command(
+    "options", "ostack-k8s images options NAME", "ostack-k8s images options NAME --read --release gazpacho",
+    group=images,
+)  # fmt: skip
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option(
+    "--release", "releases", multiple=True, help="Of this release; repeat it (default: the model's)."
+)
+@click.option("--read", is_flag=True, help="Ask the packages, and write the lists.")
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path),
+    help="--read: where to write <release>.json (default: options/ at cluster level).",
+)  # fmt: skip
+def options(
+    invocation: Invocation,
+    names: tuple[str, ...],
+    releases: tuple[str, ...],
+    read: bool,
+    output: Path | None,
+) -> None:
+    """List the oslo.config options that the images know, and what each takes.
+
+    `validate` warns of options that are not on these lists. The class library brings those of its own services; for
+    services and releases that it does not know, --read asks the package images (building those that are missing).
+    """
+    from cli.output.terminal import print_table
+    from cli.workflows.images import options_of, write_options
+    from reclass_model.options import DIRECTORY
+
+    repository = invocation.repository
+    if read:
+        directory = output or repository.cluster_dir / DIRECTORY
+        written = write_options(invocation.inventory, names, releases, directory, invocation.progress)
+        files = {release: repository.relative(path) for release, path in written.items()}
+        invocation.show(
+            {"files": files}, lambda: click.echo(f"Wrote {', '.join(files.values())}; look at `git diff`.")
+        )
+        return
+    found = options_of(invocation.inventory, names, releases)
+    rows = [
+        (image, release, f"[{section}] {name}", takes)
+        for release, images in found.items()
+        for image, known in images.items()
+        for section, options in sorted((known.sections if known else {}).items())
+        for name, takes in sorted(options.items())
+    ]
+    invocation.show(
+        {
+            "options": {
+                release: {image: known and known.sections for image, known in of.items()}
+                for release, of in found.items()
+            }
+        },
+        lambda: print_table(("image", "release", "option", "takes"), rows, styles=("bold", "", "cyan")),
+    )

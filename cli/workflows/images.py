@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.workflows.overlay import images_of
@@ -11,12 +12,13 @@ from cli.workflows.places import placed
 from reclass_model.errors import OperatorError
 
 if TYPE_CHECKING:
-    from openstack_images.build import Result
+    from openstack_images.build import Build, Result
     from openstack_images.definition import BakedImage
     from openstack_images.lock import Lock
     from openstack_images.package import Builder
     from openstack_images.registry import Registry
     from reclass_model.inventory import Inventory
+    from reclass_model.options import Options
     from reclass_model.secrets import Keyring
 
 RELEASE = "openstack_version"  # the `_param` that names the release of the model
@@ -53,20 +55,37 @@ def registry_of(parameters: Mapping[str, Any], keyring: Keyring) -> Registry:
 
 
 @placed
+def prepare_build(
+    inventory: Inventory,
+    keyring: Keyring | None,
+    names: Collection[str],
+    revision: str | None,
+    progress: Callable[[str], None],
+) -> Build:
+    """The build of the named images (none named: all); without a keyring it is of package images only."""
+    from openstack_images.build import Build
+
+    chosen = choose(images_of(inventory), names)
+    registry = registry_of(inventory.config_node().parameters, keyring) if keyring else None
+    return Build(chosen, registry, builder_of(inventory), progress, revision=revision)
+
+
 def build_images(
     inventory: Inventory,
-    keyring: Keyring,
+    keyring: Keyring | None,
     names: Collection[str],
-    push: bool,
     progress: Callable[[str], None],
 ) -> Result:
-    """Build what is missing of the named images (none named: all); with `push`, put it into the registry too."""
-    from openstack_images.build import build
-
-    parameters = inventory.config_node().parameters
-    chosen = choose(images_of(inventory), names)
-    registry = registry_of(parameters, keyring) if push else None
-    return build(chosen, registry, builder_of(inventory), push=push, progress=progress)
+    """Build what is missing of the working tree's images; with a keyring, put it into the registry too."""
+    repository = inventory.repository
+    revision = (
+        repository.head() + ("-dirty" if repository.is_dirty() else "") if repository.is_git() else None
+    )
+    build = prepare_build(inventory, keyring, names, revision, progress)
+    build.make()
+    if keyring:
+        build.publish()
+    return build.result
 
 
 @placed
@@ -115,6 +134,66 @@ def lock_images(inventory: Inventory, releases: Collection[str], progress: Calla
     )
     merged.write(repository.lock_file)
     return merged
+
+
+@placed
+def options_of(
+    inventory: Inventory, names: Collection[str], releases: Collection[str]
+) -> dict[str, dict[str, Options | None]]:
+    """Release → image → the options that it knows; None where nobody wrote that down."""
+    from reclass_model.options import Catalog
+
+    found: dict[str, dict[str, Options | None]] = {}
+    for release, _, images in _of_releases(inventory, names, releases):
+        catalog = Catalog.of(inventory.repository, release)
+        found.setdefault(release, {}).update((image.name, catalog.options(image.name)) for image in images)
+    return found
+
+
+@placed
+def write_options(
+    inventory: Inventory,
+    names: Collection[str],
+    releases: Collection[str],
+    directory: Path,
+    progress: Callable[[str], None],
+) -> dict[str, Path]:
+    """Write which options the images know: release → file. Builds the package images that the builder lacks.
+
+    Named images are added to what is written already; without a name a list is written anew.
+    """
+    from openstack_images.build import Build
+    from openstack_images.options import read_options
+    from reclass_model.inventory import get
+    from reclass_model.options import Catalog
+
+    builder = builder_of(inventory)
+    written: dict[str, Path] = {}
+    for release, model, images in _of_releases(inventory, names, releases):
+        Build({image.role: image for image in images}, None, builder, progress).make()
+        plugins = get(model.config_node().parameters, "openstack:option_plugins", {})
+        entry_points = {option: plugin["entry_points"] for option, plugin in plugins.items() if plugin}
+        path = directory / f"{release}.json"
+        catalog = Catalog.read(path, str(path)) if names or release in written else Catalog()
+        for image in images:
+            progress(f"{image.package}: reading its options")
+            catalog.add(image.name, read_options(image.package, builder, entry_points, progress))
+        catalog.write(path)
+        written[release] = path
+    return written
+
+
+def _of_releases(
+    inventory: Inventory, names: Collection[str], releases: Collection[str]
+) -> Iterator[tuple[str, Inventory, list[BakedImage]]]:
+    """(release, the model with it, its images) of these releases; without any, of those that the model has."""
+    for model in [inventory.with_parameters({RELEASE: release}) for release in releases] or [inventory]:
+        by_release: dict[str, list[BakedImage]] = {}
+        for image in choose(images_of(model), names).values():
+            if image.release:
+                by_release.setdefault(image.release, []).append(image)
+        for release, images in by_release.items():
+            yield release, model, images
 
 
 def _unlocked(images: Mapping[str, BakedImage]) -> dict[str, BakedImage]:

@@ -35,7 +35,7 @@ def _images(repository: Repository, progress: Progress) -> None:
     if any(layer.locked is None for layer in layers):
         lock_images(inventory, (), progress)
         repository.commit("Pin the package versions of the images", [repository.lock_file])
-    build_images(inventory, Keyring.find(repository), (), True, progress)
+    build_images(inventory, Keyring.find(repository), (), progress)
 
 
 def _deploy(repository: Repository, progress: Progress) -> None:

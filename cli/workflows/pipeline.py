@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fcntl import LOCK_EX, flock
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from reclass_model.errors import OperatorError
 from reclass_model.repository import Repository
 
 if TYPE_CHECKING:
+    from openstack_images.build import Build
     from reclass_model.secrets import Keyring
 
 MODEL = Path("/srv/ostack-k8s/model")  # the Salt master's copy of the model
@@ -41,6 +43,14 @@ class Change:
     revision: str
     tree: Repository
     progress: Callable[[str], None]
+
+    @cached_property
+    def images(self) -> Build:
+        """The build of the commit's images: one stage makes, the next publishes."""
+        from cli.workflows.images import prepare_build
+        from reclass_model.inventory import Inventory
+
+        return prepare_build(Inventory(self.tree), self.keyring, (), self.revision, self.progress)
 
 
 def run_pipeline(
@@ -82,19 +92,14 @@ def _plan(change: Change) -> str:
 
 
 def _build(change: Change) -> str:
-    return _make_images(change, push=False)
+    change.images.make()
+    return f"{len(change.images.result.built)} built"
 
 
 def _push(change: Change) -> str:
-    return _make_images(change, push=True)
-
-
-def _make_images(change: Change, push: bool) -> str:
-    from cli.workflows.images import build_images
-    from reclass_model.inventory import Inventory
-
-    result = build_images(Inventory(change.tree), change.keyring, (), push, change.progress)
-    return f"{len(result.built)} built, {len(result.baked)} baked, {len(result.reused)} reused"
+    change.images.publish()
+    result = change.images.result
+    return f"{len(result.pushed)} pushed, {len(result.baked)} baked, {len(result.reused)} reused"
 
 
 def _update(change: Change) -> str:

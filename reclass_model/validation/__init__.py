@@ -1,4 +1,5 @@
-"""`validate`: is this model right? Files, then rendering, then schemas, then what crosses machines, then releases.
+"""`validate`: is this model right? Files, then rendering, then schemas, then what crosses machines, then releases
+and their options.
 
 Every problem names the file and line to mend; the same problem on many machines is told once. Needs no key and writes
 nothing.
@@ -18,6 +19,7 @@ from reclass_model.sources import Sources
 from reclass_model.validation.cluster import Cluster
 from reclass_model.validation.contract import Contracts
 from reclass_model.validation.files import file_problems
+from reclass_model.validation.option import option_problems
 from reclass_model.validation.release import release_problems
 
 DEPLOYED = "deployed"  #: the reference (Repository.reference) to what runs now
@@ -67,6 +69,9 @@ def _pillar_problems(repository: Repository, sources: Sources, history: Reposito
     found += cluster.problems()
     if cluster.config is not None:
         found += release_problems(_deployed(history), cluster.config, repository, sources)
+        told = {problem.place for problem in found}  # a schema's words for the same value are better
+        options = option_problems(cluster.config, repository, sources)
+        found += [problem for problem in options if problem.place not in told]
     return found
 
 

@@ -6,15 +6,12 @@ Where the limit is a time, the processor's is taken: other load stretches it lit
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -24,7 +21,8 @@ import yaml
 
 from openstack_images.bake import PACKAGES, package_tag
 from openstack_images.definition import BakedImage
-from openstack_images.registry import CONFIG, LAYER, MANIFEST, Registry
+from openstack_images.lock import Lock
+from openstack_images.registry import CONFIG, LAYER, MANIFEST, Content, Registry
 from reclass_model import generate, nodes
 from reclass_model.repository import Repository, write_atomically
 from tests.e2e.test_images import certify, free_port
@@ -187,15 +185,25 @@ def _registry_program(top: Path) -> list[str]:
     pytest.skip("no registry to bake into: apt-get install docker-registry")
 
 
+def made_up_lock(images: Iterable[BakedImage]) -> Lock:
+    """Versions that the model would accept, for images that nobody installs."""
+    locked: dict[str, dict[str, dict[str, str]]] = {}
+    for layer in (layer for image in images for layer in image.package.chain):
+        versions = {package.name: package.version or "1" for package in layer.packages}
+        locked.setdefault(layer.name, {})[layer.suite] = versions
+    return Lock(locked)
+
+
 def push_package(registry: Registry, image: BakedImage) -> None:
     """A package image as the registry sees one: a configuration and a layer (never read by a bake, so any bytes)."""
-    contents = [b"layer", json.dumps({"rootfs": {"type": "layers", "diff_ids": []}}).encode()]
-    digests = [f"sha256:{hashlib.sha256(content).hexdigest()}" for content in contents]
-    for digest, content in zip(digests, contents, strict=True):
-        registry.put_blob(PACKAGES, digest, io.BytesIO(content), len(content))
-    layer, config = (
-        {"mediaType": kind, "size": len(content), "digest": digest}
-        for kind, content, digest in zip((LAYER, CONFIG), contents, digests, strict=True)
-    )
-    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]}
-    registry.put_manifest(PACKAGES, package_tag(image.package), manifest)
+    layer = Content(b"layer", LAYER)
+    config = Content.of({"rootfs": {"type": "layers", "diff_ids": []}}, CONFIG)
+    for content in (layer, config):
+        registry.put_content(PACKAGES, content)
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": config.descriptor,
+        "layers": [layer.descriptor],
+    }
+    registry.put_manifest(PACKAGES, Content.of(manifest, MANIFEST), package_tag(image.package))

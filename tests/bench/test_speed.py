@@ -22,7 +22,16 @@ from openstack_images.registry import Registry
 from reclass_model.inventory import Inventory
 from reclass_model.repository import Repository
 from reclass_model.validation import validate
-from tests.bench.conftest import BIN, MACHINES, compare, process, processor_seconds, push_package, seconds
+from tests.bench.conftest import (
+    BIN,
+    MACHINES,
+    compare,
+    made_up_lock,
+    process,
+    processor_seconds,
+    push_package,
+    seconds,
+)
 
 pytestmark = pytest.mark.timeout(900)
 Measured = Callable[..., None]
@@ -144,6 +153,36 @@ def test_bake(cloud: Repository, registry: Registry, measure: Measured) -> None:
             new = replace(image, files=(*image.files, ConfigFile("/etc/bench", 0o644, f"{role} {number}")))
             spent.append(seconds(lambda new=new: bake(new, registry)))  # type: ignore[misc]
     measure("bake of an image", limit=0.5, value=median(spent), unit="s")
+
+
+def test_images_build_after_no_change(
+    cloud: Repository, registry: Registry, measure: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every image is in the registry: the command asks for each and is done, without a builder."""
+    parameters = Inventory(cloud).config_node().parameters
+    host, _, port = registry.address.partition(":")
+    file = cloud.node_file(Inventory(cloud).config_node().name)
+    document = yaml.safe_load(file.read_text())
+    document["parameters"] = {
+        **document["parameters"],
+        "docker": {"registry": {"host": host, "port": int(port)}},
+        "pki": {
+            "authority": {parameters["docker"]["registry"]["authority"]: {"certificate": registry.authority}}
+        },
+    }
+    before = file.read_text()
+    file.write_text(yaml.safe_dump(document))
+    made_up_lock(images_of(Inventory(cloud)).values()).write(cloud.lock_file)
+    monkeypatch.setenv("OSTACK_K8S_BUILDER", "unix:///nowhere.sock")
+    try:
+        for image in images_of(Inventory(cloud)).values():
+            push_package(registry, image)
+        build = process(OURS, "-C", cloud.root, "images", "build", "--push")
+        build()
+        measure("`images build --push`, nothing changed", limit=3, value=seconds(build), unit="s")
+    finally:
+        file.write_text(before)
+        cloud.lock_file.unlink()
 
 
 def _peak_megabytes(*call: str | Path) -> float:

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import datetime
+import http.server
 import ipaddress
 import json
 import os
 import signal
 import socket
 import subprocess
+import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from openstack_images.bake import PACKAGES, package_tag
-from openstack_images.build import build
+from openstack_images.bake import PACKAGES, bake, package_tag, referrers_tag
+from openstack_images.build import Build, build
 from openstack_images.definition import BakedImage, images
 from openstack_images.lock import Lock, lock
 from openstack_images.package import Builder, local_reference
-from openstack_images.registry import Registry
+from openstack_images.registry import INDEX, Registry
+from openstack_images.sbom import bill_of_materials, packages
 from reclass_model.errors import OperatorError
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
@@ -261,6 +266,40 @@ def load(registry: Registry, image: BakedImage, directory: Path) -> str:
     return reference
 
 
+def test_the_bill_of_materials_is_what_is_installed(server: Server, locked: Lock) -> None:
+    image = cache(server, locked)["memcached:server"]
+    publish({image.role: image}, server)
+    registry = server.client()
+    index = registry.manifest(
+        image.name, referrers_tag(str(registry.manifest_digest(image.name, image.tag))), INDEX
+    )
+    assert index is not None
+    (found,) = index["manifests"]
+    assert found["artifactType"] == "application/vnd.cyclonedx+json"
+    artifact = registry.manifest(image.name, found["digest"])
+    assert artifact is not None
+    assert artifact["subject"]["digest"] == registry.manifest_digest(image.name, image.tag)
+    document = json.loads(registry.blob(image.name, artifact["layers"][0]["digest"]))
+    assert document == bill_of_materials(image)
+    identity = docker("image", "inspect", "--format", "{{.Id}}", local_reference(image.package))
+    assert packages(image) == Builder().installed(identity)
+
+
+def test_the_commit_changes_no_content(server: Server, locked: Lock) -> None:
+    """The same inputs of another commit: the same tag, the same configuration and layers, another annotation."""
+    image = cache(server, locked)["memcached:server"]
+    publish({image.role: image}, server)
+    registry = server.client()
+    told = []
+    for revision in ("1" * 40, "2" * 40):
+        bake(image, registry, revision)
+        manifest = registry.manifest(image.name, image.tag)
+        assert manifest is not None
+        assert manifest["annotations"].pop("org.opencontainers.image.revision") == revision
+        told.append(manifest)
+    assert told[0] == told[1]
+
+
 def test_labels_tell_the_inputs(server: Server, locked: Lock) -> None:
     image = cache(server, locked)["memcached:server"]
     publish({"memcached:server": image}, server)
@@ -295,6 +334,174 @@ def test_killed_at_any_moment_and_run_again_completes(
         assert len(registry.blob(image.name, blob["digest"])) == blob["size"]
 
 
+def fresh(server: Server, locked: Lock, *names: str) -> dict[str, BakedImage]:
+    """Images that nobody has built: the cache's, under these names."""
+    pillar = {}
+    for name in names:
+        pillar[name] = copy.deepcopy(PILLAR["memcached"])
+        pillar[name]["server"]["image"]["directories"] = {f"/var/lib/{time.time_ns()}": {}}
+    versions = {f"{name}-server": locked.images["memcached-server"] for name in names}
+    return images(pillar, Lock({**locked.images, **versions}), server.address)
+
+
+@pytest.fixture
+def made() -> Iterator[list[BakedImage]]:
+    """Images whose package images are removed from the builder afterwards."""
+    wanted: list[BakedImage] = []
+    yield wanted
+    for image in wanted:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            docker("image", "rm", "--force", local_reference(image.package))
+
+
+def test_two_are_made_at_a_time(server: Server, locked: Lock, made: list[BakedImage]) -> None:
+    wanted = fresh(server, locked, "one", "two", "three")
+    made += wanted.values()
+    told: list[str] = []
+    run = Build(wanted, server.client(), Builder(), told.append, workers=2)
+    run.make()
+    run.publish()
+    first_done = next(index for index, line in enumerate(told) if ": built in" in line)
+    assert sum(": building" in line for line in told[:first_done]) == 2
+    assert [each.name for each in run.result.baked] == ["one-server", "three-server", "two-server"]
+    assert all(server.client().present(image.reference) for image in wanted.values())
+
+
+@pytest.mark.parametrize("after", ["building", "unpacked", "pushing"])
+def test_an_interrupted_build_ends_at_once_and_goes_on(
+    server: Server, locked: Lock, made: list[BakedImage], after: str
+) -> None:
+    wanted = fresh(server, locked, "interrupted", "beside")
+    made += wanted.values()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+
+        def tell(line: str) -> None:
+            print(line, flush=True)
+            if after in line:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("openstack_images.package._SECONDS_BETWEEN", 0)
+                build(wanted, server.client(), Builder(), push=True, progress=tell)
+            os._exit(0)
+        except KeyboardInterrupt:
+            os._exit(130)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 130
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGTERM)
+    for image in wanted.values():
+        assert server.client().present(image.reference) is False
+        assert after == "pushing" or not Builder().has(image.package)
+    again = publish(wanted, server)
+    assert len(again.baked) == 2
+
+
+@dataclass
+class Network:
+    """A package mirror behind a line that is cut after some bytes."""
+
+    upstream: str
+    budget: float
+    server: http.server.ThreadingHTTPServer = field(init=False)
+
+    def __post_init__(self) -> None:
+        network = self
+
+        class Relay(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if network.budget <= 0:
+                    self.close_connection = True
+                    return
+                try:
+                    answer = urllib.request.urlopen(network.upstream + self.path.removeprefix("/mirror"))
+                except urllib.error.HTTPError as error:
+                    self.send_error(error.code)
+                    return
+                with answer:
+                    self.send_response(200)
+                    self.send_header("Content-Length", str(answer.headers["Content-Length"]))
+                    self.end_headers()
+                    while network.budget > 0 and (block := answer.read(1 << 16)):
+                        self.wfile.write(block)
+                        network.budget -= len(block)
+
+            def log_message(self, format: str, *arguments: Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Relay)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def mirror(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}/mirror"
+
+
+def test_a_network_lost_half_way(server: Server, locked: Lock, made: list[BakedImage]) -> None:
+    """apt loses its mirror in the middle: no image has a tag, the reason is told, the next run goes on."""
+    root = images(PILLAR, locked, server.address)["memcached:server"].package.chain[0]
+    sources = "cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -oE '[a-z]+://[^ ]+' | sort -u"
+    upstream = docker("run", "--rm", local_reference(root), "sh", "-c", sources).splitlines()[0].rstrip("/")
+    network = Network(upstream, budget=float("inf"))
+    # The same smallest system, but its packages come through the line.
+    lock_of_ours = Lock(
+        {**locked.images, "debian": {"trixie": {**locked.images["debian"]["trixie"], "line": "1"}}}
+    )
+    wanted = fresh(server, lock_of_ours, "lost", "kept")
+    made += wanted.values()
+    ours = next(iter(wanted.values())).package.chain[0]
+    instructions = (
+        f"FROM {local_reference(root)}\nRUN echo 'deb {network.mirror} trixie main' > /etc/apt/sources.list"
+    )
+    call = ["docker", "build", "--quiet", "--tag", local_reference(ours), "-"]
+    subprocess.run(call, input=instructions, text=True, check=True, capture_output=True)
+    try:
+        for budget in (0, 200_000, 12_000_000):
+            network.budget = budget
+            with pytest.raises(OperatorError) as failure:
+                publish(wanted, server)
+            assert {problem.code for problem in failure.value.problems} == {"E515"}, str(failure.value)
+            assert "it goes on" in str(failure.value)
+            assert not any(Builder().has(image.package) for image in wanted.values())
+        network.budget = float("inf")
+        assert len(publish(wanted, server).baked) == 2
+    finally:
+        network.server.shutdown()
+        docker("image", "rm", "--force", local_reference(ours))
+
+
+def test_a_registry_lost_half_way(serve: Callable[[str], Server], locked: Lock) -> None:
+    """It dies when the first layer is on its way, and comes back empty."""
+    server = serve("500m")
+    wanted = cache(server, locked)
+
+    def tell(line: str) -> None:
+        if "pushing" in line:
+            docker("kill", server.container)
+
+    with pytest.raises(OperatorError) as failure:
+        build(wanted, server.client(), Builder(), push=True, progress=tell)
+    assert failure.value.code == "E520"
+    docker("start", server.container)
+    deadline = time.monotonic() + 20
+    while server.client().present(f"{server.address}/x:y") is None:
+        assert time.monotonic() < deadline, docker("logs", server.container)
+        time.sleep(0.1)
+    assert len(publish(wanted, server).baked) == 1
+
+
+def test_a_second_lock_takes_the_smallest_system_that_is_there(locked: Lock) -> None:
+    told: list[str] = []
+    began = time.monotonic()
+    again = lock({"any": images(PILLAR, locked, "none:1")}, Builder(), told.append)
+    assert again == locked
+    assert "making the smallest system" not in "".join(told)
+    assert time.monotonic() - began < 30
+
+
 def test_a_killed_build_tags_nothing(locked: Lock, server: Server) -> None:
     pillar = copy.deepcopy(PILLAR)
     pillar["memcached"]["server"]["image"]["directories"] = {f"/var/lib/{time.time_ns()}": {}}
@@ -302,7 +509,7 @@ def test_a_killed_build_tags_nothing(locked: Lock, server: Server) -> None:
     child = os.fork()
     if child == 0:
         os.setsid()
-        Builder().build(image.package)
+        Builder().build(image.package, print)
         os._exit(0)
     time.sleep(1.0)
     os.killpg(child, signal.SIGKILL)

@@ -193,6 +193,13 @@ def test_a_registry_that_does_not_answer_is_named(
     assert "no answer" in said.out and "The registry 127.77.0.10:5000 does not answer." in said.err
 
 
+def test_images_tell_their_options_and_packages(run: Run) -> None:
+    for release in ("epoxy", "gazpacho"):
+        known = run("images", "options", "keystone-server", "--release", release)["options"]
+        assert known[release]["keystone-server"]["token"]["expiration"] == "integer 0.."
+    assert "images lock" in run("images", "sbom", "keystone-server", code=1)
+
+
 def test_an_unknown_image_has_a_hint(run: Run) -> None:
     said = run("images", "build", "keystone-sever", code=1)
     assert "E042" in said and "keystone-server" in said

@@ -7,6 +7,8 @@ import io
 import os
 import stat
 import tarfile
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from openstack_images.build import build
 from openstack_images.definition import BakedImage, ConfigFile, images
 from openstack_images.lock import Lock, require_locked
 from openstack_images.package import Builder
+from openstack_images.sbom import bill_of_materials, packages
 from reclass_model.configuration import render
 from reclass_model.errors import OperatorError
 
@@ -275,6 +278,28 @@ class TestLock:
         require_locked([shop(pillar)])
 
 
+class TestBillOfMaterials:
+    def test_every_package_of_every_layer(self) -> None:
+        assert packages(shop()) == {
+            "bash": "5",
+            "python3": "3.13",
+            "shop-api": "2:27.0.1-1",
+            "tini": "0.19",
+        }
+
+    def test_it_is_cyclonedx_and_the_same_every_time(self) -> None:
+        document = bill_of_materials(shop())
+        assert document == bill_of_materials(shop())
+        assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.5")
+        assert document["metadata"]["component"]["name"] == "shop-api"
+        assert document["components"][2] == {
+            "type": "library",
+            "name": "shop-api",
+            "version": "2:27.0.1-1",
+            "purl": "pkg:deb/debian/shop-api@2%3A27.0.1-1?distro=trixie",
+        }
+
+
 class TestLayer:
     FILES = (ConfigFile("/etc/b", 0o600, "b"), ConfigFile("/etc/a", 0o640, "ä\n"))
 
@@ -309,7 +334,7 @@ class TestBuilder:
 
     def failure(self) -> OperatorError:
         with pytest.raises(OperatorError) as error:
-            Builder().build(shop().package)
+            Builder().build(shop().package, print)
         return error.value
 
     def test_packages_that_the_mirror_lost_are_named(self, client: Path) -> None:
@@ -322,6 +347,49 @@ class TestBuilder:
         assert "shop-api 2:27.0.1-1" in failure.problems[0].message
         assert "tini" in failure.problems[1].message
         assert "images lock" in str(failure.problems[0].hint)
+
+    def test_a_file_that_the_mirror_lost_is_named(self, client: Path) -> None:
+        self.says(
+            client, "E: Failed to fetch http://mirror.example/pool/t/tini_0.19-1_amd64.deb  404  Not Found"
+        )
+        failure = self.failure()
+        assert failure.code == "E513"
+        assert "tini_0.19-1_amd64.deb" in str(failure)
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            "#7 2.0 Err:1 http://mirror.example trixie InRelease\n  Temporary failure resolving 'mirror.example'",
+            "E: Failed to fetch http://mirror.example/pool/t/tini_0.19-1_amd64.deb  Connection failed",
+            "  Could not connect to mirror.example:80 (192.0.2.1). - connect (111: Connection refused)",
+        ],
+    )
+    def test_a_lost_network_is_told_apart(self, client: Path, words: str) -> None:
+        self.says(client, words)
+        failure = self.failure()
+        assert failure.code == "E515"
+        assert "it goes on" in str(failure)
+
+    def test_how_far_apt_came_is_told_on_the_way(self, client: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("openstack_images.package._SECONDS_BETWEEN", 0)
+        self.says(
+            client, "#7 1.0 Get:1 http://x tini\n#7 2.0 Unpacking tini\n#7 3.0 Setting up tini (1)", status=0
+        )
+        told: list[str] = []
+        Builder().build(shop().package, told.append)
+        assert told == [
+            f"shop-api (one): {done} 1 of 1 packages" for done in ("downloaded", "unpacked", "set up")
+        ]
+
+    def test_what_runs_can_be_ended(self, client: Path) -> None:
+        self.says(client, "")
+        client.write_text(client.read_text().replace("cat >/dev/null", "exec sleep 30"))
+        builder = Builder()
+        threading.Timer(0.3, builder.stop).start()
+        began = time.monotonic()
+        with pytest.raises(OperatorError):
+            builder.build(shop().package, print)
+        assert time.monotonic() - began < 5
 
     def test_a_full_disk(self, client: Path) -> None:
         self.says(client, "write /var/lib/x: no space left on device")
