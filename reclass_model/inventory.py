@@ -72,10 +72,10 @@ class Inventory:
 
     def _render(self, name: str) -> dict[str, Any]:
         try:
-            return self._engine.nodeinfo(name).as_dict()  # type: ignore[no-any-return]
+            return _answer(lambda: self._engine.nodeinfo(name))
         except ValueError:  # the engine's list of files may be older than the files: once more with a new one
             self.__dict__.pop("_engine", None)
-            return self._engine.nodeinfo(name).as_dict()  # type: ignore[no-any-return]
+            return _answer(lambda: self._engine.nodeinfo(name))
 
     def nodes(self) -> Iterator[Node]:
         """Every machine, sorted by name, as the files are now.
@@ -84,7 +84,7 @@ class Inventory:
         """
         self.__dict__.pop("_engine", None)  # its list of files may be older than the files
         try:
-            rendered = self._engine.inventory().as_dict()["nodes"]  # all at once, by every processor
+            rendered = _answer(lambda: self._engine.inventory())["nodes"]  # all at once, by every processor
         except ValueError:
             yield from self._one_by_one()
             return
@@ -147,6 +147,20 @@ class Inventory:
             text = change(self.repository.node_file(name).read_text())
             (other._nodes_dir / f"{name}.yml").write_text(text)
         return other
+
+
+def _answer(ask: Callable[[], Any]) -> dict[str, Any]:
+    """What the engine answers. ValueError where it cannot render, however it says so."""
+    try:
+        return ask().as_dict()  # type: ignore[no-any-return]
+    except TypeError as error:  # a key that Python cannot hash
+        raise ValueError(str(error)) from None
+    except BaseException as error:
+        if (
+            type(error).__name__ != "PanicException"
+        ):  # a tag: Rust's panics are no Exception, and cannot be imported
+            raise
+        raise ValueError(str(error)) from None
 
 
 def _node(name: str, rendered: dict[str, Any]) -> Node:

@@ -21,6 +21,12 @@ from reclass_model.repository import Repository
 
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 CONFIG_ROLE = "system.role.config"  #: the class of the machine that builds images and runs rollouts
+_TAG = "tag:yaml.org,2002:"
+_PLAIN_TAGS = frozenset(
+    f"{_TAG}{name}"
+    for name in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "value", "binary")
+)
+_DEEPEST, _LARGEST = 100, 1_000_000  #: of a file's values, with every alias written out
 TOP_LEVEL = ("classes", "applications", "parameters", "environment", "exports")
 
 
@@ -137,14 +143,47 @@ def parse(text: str, file: str, name: str) -> Source:
         return Source(
             file, name, None, (Problem("E101", f"not valid YAML: {what}", file=file, line=line, hint=hint),)
         )
-    except yaml.YAMLError as error:
-        return Source(file, name, None, (Problem("E101", f"not valid YAML: {error}", file=file),))
+    except yaml.reader.ReaderError as error:
+        line = text.encode()[: error.position].count(b"\n") + 1
+        what = f"not valid YAML: {error.reason}"
+        return Source(file, name, None, (Problem("E101", what, file=file, line=line),))
     if root is None:
         return Source(file, name, None)
+    if odd := _not_plain(root, file):
+        return Source(file, name, None, (odd,))
     if not isinstance(root, yaml.MappingNode):
         what = f"a file of the model is a mapping of {', '.join(TOP_LEVEL[:3])}"
         return Source(file, name, None, (Problem("E107", what, file=file, line=line_of(root)),))
     return Source(file, name, root, (*_shape(root, file), *_duplicates(root, file)))
+
+
+def _not_plain(root: yaml.Node, file: str) -> Problem | None:
+    """What is YAML, but not data that every reader understands alike and that has an end; the first such thing."""
+    waiting, count = [(root, 0)], 0
+    while waiting:
+        node, depth = waiting.pop()
+        count += 1
+        if depth > _DEEPEST or count > _LARGEST:
+            what = f"more than {_DEEPEST} levels deep or {_LARGEST} values large"
+            hint = "an alias (*x) inside of itself, or aliases of aliases: write it out"
+            return Problem("E107", what, file=file, line=line_of(node), hint=hint)
+        if node.tag not in _PLAIN_TAGS:
+            tag = node.tag.replace(_TAG, "!!")
+            hint = "without the tag; a secret: `ostack-k8s secrets set`"
+            return Problem(
+                "E107", f"the tag {tag} has no meaning here", file=file, line=line_of(node), hint=hint
+            )
+        if isinstance(node, yaml.SequenceNode):
+            waiting += ((item, depth + 1) for item in reversed(node.value))
+        elif isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    return Problem("E107", "a key is not a plain name", file=file, line=line_of(key))
+                if key.tag == f"{_TAG}merge" and isinstance(value, yaml.ScalarNode):
+                    what, hint = f"`<<` merges mappings, not {value.value!r}", "<<: *name, of a mapping &name"
+                    return Problem("E107", what, file=file, line=line_of(key), hint=hint)
+            waiting += ((value, depth + 1) for _, value in reversed(node.value))
+    return None
 
 
 def _shape(root: yaml.MappingNode, file: str) -> Iterator[Problem]:

@@ -57,7 +57,8 @@ class Contracts:
         return Problem(code, message, node.name, where, file, line, hint)
 
     def _unknown_namespaces(self, node: Node) -> Iterator[Problem]:
-        for system, value in node.parameters.items():
+        for key, value in node.parameters.items():
+            system = str(key)  # YAML has keys that are numbers
             if system in ("_param", "_reclass_") or value is None:
                 continue
             roles = self._namespaces.get(system)
@@ -68,7 +69,7 @@ class Contracts:
                 )
             elif isinstance(value, Mapping) and "*" not in roles:
                 for role in (
-                    str(key) for key, item in value.items() if item is not None and key not in roles
+                    str(role) for role, item in value.items() if item is not None and role not in roles
                 ):
                     hint = nearest(role, sorted(roles)) or f"known: {', '.join(sorted(roles))}"
                     yield self._problem(
