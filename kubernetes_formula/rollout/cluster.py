@@ -28,6 +28,7 @@ _RESOURCES: Mapping[str, tuple[str, str, bool]] = {
     "Secret": ("/api/v1", "secrets", True),
     "ConfigMap": ("/api/v1", "configmaps", True),
     "Service": ("/api/v1", "services", True),
+    "Event": ("/api/v1", "events", True),
     "Pod": ("/api/v1", "pods", True),
     "Deployment": ("/apis/apps/v1", "deployments", True),
     "StatefulSet": ("/apis/apps/v1", "statefulsets", True),
@@ -139,6 +140,13 @@ class Cluster:
         except Refused as refusal:
             if refusal.status != 404:
                 raise
+
+    def warnings(self, namespace: str, name: str) -> tuple[str, ...]:
+        """What the cluster has to say against an object, the newest last: "FailedMount: …"."""
+        query = {"fieldSelector": f"involvedObject.name={name},type=Warning"}
+        found = self._ask("GET", _path("Event", namespace), query=query)["items"]
+        found.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+        return tuple(f"{event.get('reason')}: {event.get('message', '').strip()}" for event in found)
 
     def log(self, namespace: str, pod: str, container: str, lines: int) -> str:
         """The last lines that a container wrote; what the server says instead when it has none."""

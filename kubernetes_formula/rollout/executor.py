@@ -15,7 +15,16 @@ from kubernetes_formula.manifests import Object, Overlay, key
 from kubernetes_formula.manifests.overlay import CONTROLLERS, MANAGED_BY
 from kubernetes_formula.rollout.changes import GENERATION_KINDS, object_changes
 from kubernetes_formula.rollout.cluster import Cluster, Refused
-from kubernetes_formula.rollout.health import failed, health, stuck, succeeded, troubles
+from kubernetes_formula.rollout.health import (
+    Trouble,
+    complaint,
+    failed,
+    health,
+    preparing,
+    stuck,
+    succeeded,
+    troubles,
+)
 from kubernetes_formula.rollout.lease import Lease
 from kubernetes_formula.rollout.plan import Step
 from kubernetes_formula.rollout.record import DONE, FAILED, RUNNING, Records, RolloutRecord, StepResult, close
@@ -37,6 +46,7 @@ class Timing:
 
     healthy: float = 600.0  #: a workload has to be healthy
     job: float = 1800.0  #: a Job has to be complete
+    prepared: float = 15.0  #: a pod may take until it begins, before its cluster is asked why
     hopeless: float = 90.0  #: a pod may wait for what will hardly come (an image, a crash loop)
     poll: float = 1.0
 
@@ -220,7 +230,23 @@ class Executor:
             watch.look(found.message, pods)
 
     def _watch(self, name: str, namespace: str, seconds: float) -> _Watch:
-        return _Watch(name, self._timing, seconds, self._progress, partial(self._last_words, namespace))
+        return _Watch(
+            name,
+            self._timing,
+            seconds,
+            self._progress,
+            partial(self._last_words, namespace),
+            partial(self._complaints, namespace),
+        )
+
+    def _complaints(self, namespace: str, pods: list[Object]) -> list[Trouble]:
+        """What pods wait for that have a machine but do not begin there: a volume that is missing, say."""
+        found = [
+            complaint(pod, self._cluster.warnings(namespace, pod["metadata"]["name"]))
+            for pod in pods
+            if preparing(pod)
+        ]
+        return [each for each in found if each]
 
     def _until(self, what: str, done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + self._timing.healthy
@@ -270,13 +296,20 @@ class _Watch:
     """Patience with one workload or Job: tells what changes, gives up when it takes too long."""
 
     def __init__(
-        self, name: str, timing: Timing, seconds: float, progress: Progress, last_words: LastWords
+        self,
+        name: str,
+        timing: Timing,
+        seconds: float,
+        progress: Progress,
+        last_words: LastWords,
+        complaints: Callable[[list[Object]], list[Trouble]],
     ) -> None:
         self._name = name
         self._timing = timing
         self._seconds = seconds
         self._progress = progress
         self._last_words = last_words
+        self._complaints = complaints
         self._start = time.monotonic()
         self._hopeless_since: float | None = None
         self._told = ""
@@ -284,6 +317,8 @@ class _Watch:
     def look(self, message: str, pods: list[Object]) -> None:
         """Tell, wait a moment; OperatorError E630 when there is no hope left."""
         problems = list(troubles(pods))
+        if time.monotonic() - self._start > self._timing.prepared:
+            problems += self._complaints(pods)
         text = "; ".join([message, *map(str, problems)])
         if text != self._told:
             self._progress(f"{self._name}: {text}")

@@ -18,6 +18,8 @@ HOPELESS = frozenset(
         "CreateContainerConfigError",
         "CreateContainerError",
         "RunContainerError",
+        "FailedMount",
+        "FailedAttachVolume",
     }
 )
 
@@ -121,6 +123,23 @@ def troubles(pods: Iterable[Object]) -> Iterator[Trouble]:
                 yield Trouble(
                     name, container["name"], "Restarting", f"{container['name']} ended {times} times"
                 )
+
+
+def preparing(pod: Object) -> bool:
+    """Whether a pod has a machine, but none of its containers has begun: images, volumes."""
+    status = pod.get("status", {})
+    begun = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+    waits = {each.get("state", {}).get("waiting", {}).get("reason") for each in begun}
+    scheduled = bool(pod.get("spec", {}).get("nodeName"))
+    return (
+        scheduled and status.get("phase") == "Pending" and waits <= {"ContainerCreating", "PodInitializing"}
+    )
+
+
+def complaint(pod: Object, warnings: Iterable[str]) -> Trouble | None:
+    """Why a pod is not prepared, from the cluster's warnings: "FailedMount: …", the last one that tells."""
+    told = [warning.split(": ", 1) for warning in warnings if warning.split(":")[0] in HOPELESS]
+    return Trouble(pod["metadata"]["name"], "", *told[-1]) if told else None
 
 
 def _condition(item: Object, kind: str) -> bool:

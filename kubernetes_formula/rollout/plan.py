@@ -89,7 +89,7 @@ def return_to(previous: Overlay, current: Overlay) -> tuple[Step, ...]:
                     "E623",
                     f"{name} cannot go back to {previous.workloads[name].release}: its migration needs the snapshot",
                     path=f"kubernetes:control:workload:{name}:upgrade:rollback",
-                    hint="restore the database from the snapshot that the upgrade made, or go forward",
+                    hint="restore the snapshot that the upgrade made (`ostack-k8s run`), or go forward",
                 )
                 for name in lost
             )

@@ -28,7 +28,7 @@ from reclass_model import generate
 from reclass_model.generate import Answers
 from reclass_model.inventory import Inventory, get
 from reclass_model.repository import Repository
-from reclass_model.secrets import Keyring
+from reclass_model.secrets import Keyring, set_secret
 
 pytestmark = [pytest.mark.e2e, pytest.mark.full, pytest.mark.timeout(2400)]
 
@@ -74,38 +74,54 @@ class Host:
             docker("rm", "--force", "--volumes", container)
         docker("network", "rm", self.network)
 
-    def start(self, overlay: Overlay, workload: str) -> str:
-        """Run a workload's pod; its address. One that runs under this name is stopped first."""
-        name = f"{self.network}-{workload}"
+    def start(self, overlay: Overlay, workload: str, number: int = 0) -> str:
+        """Run a workload's pod under its name in the cluster; its address. The one before is stopped first."""
+        name = self.container(workload, number)
         if name in self.running:
             docker("rm", "--force", "--volumes", name)
         else:
             self.running.append(name)
-        pods = [
-            item["spec"]["template"]["spec"]
+        (pod,) = (
+            item["spec"]["template"]
             for item in overlay.objects
             if item["kind"] in ("Deployment", "StatefulSet") and item["metadata"]["name"] == workload
-        ]
-        alias = f"{workload}.{SERVICE_DOMAIN}"
+        )
+        domain = f"{workload}-{number}.{workload}-peers.{SERVICE_DOMAIN}"
+        names = ["--hostname", f"{workload}-{number}", "--network-alias", domain]
+        names += ["--network-alias", f"{workload}.{SERVICE_DOMAIN}"]
         docker(
             "run",
             "--detach",
             "--name",
             name,
-            "--network-alias",
-            alias,
-            *self._pod(overlay, workload, pods[0]),
+            *names,
+            *self._pod(overlay, f"{workload}-{number}", pod, domain),
         )
         return docker("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", name)
 
-    def run(self, overlay: Overlay, phase: str) -> list[str]:
-        """Run the Jobs of a phase, in order; their names."""
-        jobs = overlay.jobs.get(phase, ())
+    def container(self, workload: str, number: int = 0) -> str:
+        """The name of a pod's container."""
+        return f"{self.network}-{workload}-{number}"
+
+    def execute(self, workload: str, number: int, *command: str) -> str:
+        """What a command in a pod prints."""
+        return docker("exec", self.container(workload, number), *command)
+
+    def run(self, overlay: Overlay, phase: str, workload: str = "", **told: str) -> list[str]:
+        """Run the Jobs of a phase, in order, with variables set; their names."""
+        jobs = [job for job in overlay.jobs.get(phase, ()) if workload in ("", job.workload)]
         for job in jobs:
-            docker("run", "--rm", *self._pod(overlay, job.name, job.object["spec"]["template"]["spec"]))
+            pod = job.object["spec"]["template"]
+            variables = [part for name, value in told.items() for part in ("--env", f"{name}={value}")]
+            docker("run", "--rm", *variables, *self._pod(overlay, job.name, pod, "localhost"))
         return [job.name for job in jobs]
 
-    def _pod(self, overlay: Overlay, name: str, pod: dict[str, Any]) -> list[str]:
+    def _pod(self, overlay: Overlay, name: str, template: dict[str, Any], address: str) -> list[str]:
+        pod, labels = template["spec"], template["metadata"]["labels"]
+        fields = {
+            "status.podIP": address,
+            "metadata.labels['app.kubernetes.io/name']": labels["app.kubernetes.io/name"],
+        }
         (container,) = pod["containers"]
         user, group = pod["securityContext"]["runAsUser"], pod["securityContext"]["runAsGroup"]
         assert user and container["securityContext"]["readOnlyRootFilesystem"]
@@ -117,8 +133,13 @@ class Host:
             if item["kind"] == "Secret"
         }
         for variable in container.get("env", []):
-            reference = variable.get("valueFrom", {}).get("secretKeyRef")
-            value = secrets[reference["name"]][reference["key"]] if reference else variable["value"]
+            source = variable.get("valueFrom", {})
+            if reference := source.get("secretKeyRef"):
+                value = secrets[reference["name"]][reference["key"]]
+            elif field := source.get("fieldRef"):
+                value = fields[field["fieldPath"]]
+            else:
+                value = variable["value"]
             flags += ["--env", f"{variable['name']}={value}"]
         volumes = {volume["name"]: volume for volume in pod.get("volumes", [])}
         for mount in container.get("volumeMounts", []):
@@ -149,30 +170,49 @@ def host(tmp_path: Path) -> Iterator[Host]:
     machine.close()
 
 
-def test_the_services_start_serve_and_are_upgraded(tmp_path: Path, host: Host) -> None:
+@pytest.fixture
+def model(tmp_path: Path) -> Repository:
+    """A cloud of one machine, with a message queue."""
     answers = Answers.of({"cluster_name": "services", "all_in_one": True})
     repository = Repository(generate.create(answers, tmp_path / "model", tmp_path / "identity", print).path)
+    overlay = repository.cluster_dir / "overlay" / "init.yml"
+    if "system.rabbitmq.server" not in overlay.read_text():
+        own = "- system.rabbitmq.server\n- cluster.services.overlay.rabbitmq\n- cluster.services.secrets\n"
+        overlay.write_text(overlay.read_text().replace("- cluster.services.secrets\n", own))
     keyring = Keyring(tmp_path / "identity" / "operator.age")
-    init = repository.cluster_dir / "init.yml"
+    set_secret(repository, keyring, "rabbitmq_cookie", uuid.uuid4().hex)
+    return repository
 
+
+def overlay_of(parameters: dict[str, Any], found: Lock, keyring: Keyring) -> Overlay:
+    """The overlay of a pillar, its images baked on the host."""
+    baked = images(parameters, found, "none:1")
+    load(baked, Builder(), print)
+    described = {
+        role: Image(image.reference, image.release, asdict(image.user) if image.user else None)
+        for role, image in baked.items()
+    }
+    return render(get(parameters, "kubernetes:control"), described, keyring.reveal)
+
+
+def locked(*pillars: dict[str, Any]) -> Lock:
+    return lock(
+        {str(number): images(pillar, Lock(), "none:1") for number, pillar in enumerate(pillars)},
+        Builder(),
+        print,
+    )
+
+
+def test_the_services_start_serve_and_are_upgraded(tmp_path: Path, model: Repository, host: Host) -> None:
+    keyring = Keyring(tmp_path / "identity" / "operator.age")
+    init = model.cluster_dir / "init.yml"
     parameters = {}
     for release in ("epoxy", "gazpacho"):
         init.write_text(init.read_text().replace("openstack_version: epoxy", f"openstack_version: {release}"))
-        parameters[release] = Inventory(repository).config_node().parameters
-    found = lock(
-        {name: images(pillar, Lock(), "none:1") for name, pillar in parameters.items()}, Builder(), print
-    )
-    overlays = {}
-    for release, pillar in parameters.items():
-        baked = images(pillar, found, "none:1")
-        load(baked, Builder(), print)
-        described = {
-            role: Image(image.reference, image.release, asdict(image.user) if image.user else None)
-            for role, image in baked.items()
-        }
-        overlays[release] = render(get(pillar, "kubernetes:control"), described, keyring.reveal)
+        parameters[release] = Inventory(model).config_node().parameters
+    found = locked(*parameters.values())
+    old, new = (overlay_of(pillar, found, keyring) for pillar in parameters.values())
     token = keyring.reveal(get(parameters["epoxy"], "kubernetes:control:smoke:keystone-token"))
-    old, new = overlays["epoxy"], overlays["gazpacho"]
 
     def serve(overlay: Overlay, workload: str, port: int) -> str:
         address = host.start(overlay, workload)
@@ -186,12 +226,18 @@ def test_the_services_start_serve_and_are_upgraded(tmp_path: Path, host: Host) -
 
     serve(old, "mariadb-server", 3306)
     serve(old, "memcached-server", 11211)
+    assert host.run(old, "configure", "mariadb-server") == ["users"]
     assert host.run(old, "bootstrap") == host.run(old, "bootstrap")  # twice: nothing minds
     address = serve(old, "keystone-server", 5000)
     until(
         lambda: requests.get(f"http://{address}:5000/healthcheck", timeout=5).status_code == 200, "keystone"
     )
     assert issue(address) == token["status"]
+    assert (
+        host.run(old, "configure", "keystone-server")
+        == host.run(old, "configure", "keystone-server")
+        == ["identity"]
+    )
 
     for phase in ("check", "snapshot", "expand", "migrate"):
         assert host.run(new, phase)
@@ -205,3 +251,146 @@ def test_the_services_start_serve_and_are_upgraded(tmp_path: Path, host: Host) -
 
     serve(new, "mariadb-server", 3306)  # a database that comes back with what it had
     until(lambda: issue(address) == token["status"], "keystone after its database's restart")
+
+
+DATABASE, QUEUE = "mariadb-server", "rabbitmq-server"
+MEMBERS = range(3)
+#: A durable, replicated queue: `put` waits for the majority to have a message, `take` empties it.
+CLIENT = """
+import sys
+import kombu
+url, action, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+with kombu.Connection(url, heartbeat=10) as connection:
+    connection.ensure_connection(max_retries=20, interval_start=0.5, interval_max=1)
+    channel = connection.channel()
+    queue = kombu.Queue("e2e", channel=channel, durable=True, queue_arguments={"x-queue-type": "quorum"})
+    queue.declare()
+    if action == "put":
+        channel.confirm_select()
+        producer = kombu.Producer(channel)
+        for number in range(count):
+            producer.publish(str(number), routing_key="e2e", delivery_mode=2)
+    found = 0
+    while action == "take" and (message := queue.get()):
+        message.ack()
+        found += 1
+    print(found or count)
+"""
+
+
+def test_a_quorum_outlives_a_member_and_a_whole_outage(tmp_path: Path, model: Repository, host: Host) -> None:
+    """Three members of the database and of the message queue: one is killed, then all; what was acknowledged stays."""
+    for name in ("mariadb", "rabbitmq"):
+        own = model.cluster_dir / "overlay" / f"{name}.yml"
+        own.write_text(own.read_text().replace("replicas: 1 ", "replicas: 3 "))
+    user = model.cluster_dir / "overlay" / "ledger.yml"
+    user.write_text(
+        "parameters:\n"
+        "  mariadb: {server: {user: {ledger: {password: first, database: {ledger: {}, ledger_old: {}}}}}}\n"
+        "  rabbitmq: {server: {user: {ledger: {password: second}}}}\n"
+    )
+    included = model.cluster_dir / "overlay" / "init.yml"
+    included.write_text(
+        included.read_text().replace("parameters:", "- cluster.services.overlay.ledger\nparameters:")
+    )
+    pillar = Inventory(model).config_node().parameters
+    overlay = overlay_of(pillar, locked(pillar), Keyring(tmp_path / "identity" / "operator.age"))
+
+    def sql(number: int, text: str, password: str = "first", user: str = "ledger") -> str:
+        command = ["mariadb", "--host=127.0.0.1", f"--user={user}", f"--password={password}", "--batch"]
+        return host.execute(DATABASE, number, *command, "--skip-column-names", "--execute", text)
+
+    def ready(number: int) -> bool:
+        done = subprocess.run(
+            ["/usr/bin/docker", "exec", host.container(DATABASE, number), "database-ready"], check=False
+        )
+        return done.returncode == 0
+
+    def all_ready(*numbers: int) -> float:
+        start = time.monotonic()
+        until(lambda: all(ready(number) for number in numbers), "the database")
+        return time.monotonic() - start
+
+    for number in MEMBERS:
+        host.start(overlay, DATABASE, number)
+    print(f"three members of the database form in {all_ready(*MEMBERS):.1f} s")
+    host.run(overlay, "configure", DATABASE)
+    sql(0, "CREATE TABLE ledger.entry (number INT PRIMARY KEY)")
+    sql(2, "INSERT INTO ledger.entry VALUES (1)")
+    assert sql(1, "SELECT number FROM ledger.entry") == "1"
+
+    docker("kill", host.container(DATABASE, 0))
+    start = time.monotonic()
+    until(lambda: sql(1, "INSERT IGNORE INTO ledger.entry VALUES (2)") == "", "two of three")
+    print(f"writes go on {time.monotonic() - start:.1f} s after one was killed")
+    assert sql(2, "SELECT COUNT(*) FROM ledger.entry") == "2"
+    docker("start", host.container(DATABASE, 0))
+    print(f"it is back after {all_ready(0):.1f} s")
+    assert sql(0, "SELECT COUNT(*) FROM ledger.entry") == "2"
+
+    # A whole outage: the one with the newest data begins, whichever starts first.
+    docker("stop", "--time", "60", host.container(DATABASE, 0))
+    sql(1, "INSERT INTO ledger.entry VALUES (3)")
+    for number in (1, 2):
+        docker("kill", host.container(DATABASE, number))
+    docker("start", host.container(DATABASE, 0))
+    time.sleep(5)
+    assert not ready(0), "the oldest member must wait for the others"
+    for number in (1, 2):
+        docker("start", host.container(DATABASE, number))
+    print(f"a whole outage ends by itself after {all_ready(*MEMBERS):.1f} s")
+    assert {sql(number, "SELECT COUNT(*) FROM ledger.entry") for number in MEMBERS} == {"3"}
+
+    # A whole outage, and one member never comes back: a person decides.
+    for number in MEMBERS:
+        docker("kill", host.container(DATABASE, number))
+    for number in (0, 1):
+        docker("start", host.container(DATABASE, number))
+    time.sleep(5)
+    assert not ready(0) and not ready(1)
+    host.execute(DATABASE, 1, "database-begin")
+    print(f"two members serve {all_ready(0, 1):.1f} s after database-begin")
+    assert sql(0, "SELECT COUNT(*) FROM ledger.entry") == "3"
+
+    # A snapshot, and back.
+    snapshot = {"DATABASE_USER": "ledger"}
+    host.run(overlay, "snapshot", "keystone-server", **snapshot)
+    (file,) = host.place.glob("*/ledger-*.sql")
+    sql(0, "DELETE FROM ledger.entry; CREATE TABLE ledger.later (number INT)")
+    (host.place / "mariadb-server-restore-dump").mkdir(mode=0o755)
+    (host.place / "mariadb-server-restore-dump" / file.name).write_text(file.read_text())
+    host.run(overlay, "manual", DATABASE, SNAPSHOT=file.name)
+    assert sql(1, "SELECT COUNT(*) FROM ledger.entry; SHOW TABLES FROM ledger") == "3\nentry"
+
+    # The message queue.
+    for number in MEMBERS:
+        host.start(overlay, QUEUE, number)
+    start = time.monotonic()
+    until(lambda: host.run(overlay, "configure", QUEUE) == ["users"], "the message queue")
+    print(f"three nodes of the message queue form in {time.monotonic() - start:.1f} s")
+    assert host.run(overlay, "configure", QUEUE) == ["users"]
+    python = host.images[next(item for item in host.images if "/keystone-server:" in item)]
+    (host.place / "client.py").write_text(CLIENT)
+
+    def queue(action: str, count: int, *numbers: int) -> str:
+        urls = [
+            f"amqp://ledger:second@{QUEUE}-{each}.{QUEUE}-peers.{SERVICE_DOMAIN}/ledger" for each in numbers
+        ]
+        volume = f"{host.place}/client.py:/client.py:ro"
+        command = ["python3", "/client.py", ";".join(urls), action, str(count)]
+        return docker(
+            "run", "--rm", "--network", host.network, "--volume", volume, "--entrypoint", "", python, *command
+        )
+
+    assert queue("put", 500, 0) == "500"
+    docker("kill", host.container(QUEUE, 0))
+    start = time.monotonic()
+    assert queue("put", 500, 1, 2) == "500"
+    print(f"500 more messages {time.monotonic() - start:.1f} s after a node was killed")
+    for number in (1, 2):
+        docker("kill", host.container(QUEUE, number))
+    start = time.monotonic()
+    for number in MEMBERS:
+        docker("start", host.container(QUEUE, number))
+    assert queue("take", 0, *MEMBERS) == "1000"
+    print(f"all 1000 messages are there {time.monotonic() - start:.1f} s after a whole outage")

@@ -61,10 +61,13 @@ def test_a_static_option_bakes_one_image_and_rolls_one_deployment(repository: Re
     line = (repository.root / value["file"]).read_text().splitlines()[value["line"] - 1]
     assert value["path"] == "keystone:server:token:expiration" and "7200" in line
     assert [(image["name"], image["action"]) for image in plan["images"]] == [("keystone-server", "bake")]
-    assert [(each["kind"], each["name"]) for each in plan["objects"]] == [("Deployment", "keystone-server")]
+    assert {(each["kind"], each["name"]) for each in plan["objects"]} == {
+        ("Deployment", "keystone-server"),
+        ("CronJob", "keystone-rotation"),  # its next run takes the image; nothing restarts
+    }
     assert [(pod["name"], pod["action"]) for pod in plan["pods"]] == [("keystone-server", "restart")]
     assert plan["nodes"] == [] and plan["impact"] == "none" and plan["no_return"] is None
-    assert [step["phase"] for step in plan["steps"]] == ["roll"]
+    assert [step["name"] for step in plan["steps"]] == ["keystone-server roll", "keystone-rotation apply"]
 
 
 def test_replicas_touch_no_image(repository: Repository, run: Run) -> None:
@@ -173,7 +176,7 @@ def test_secrets_are_masked_unless_revealed(repository: Repository, run: Run) ->
 def test_images_know_their_tags_and_users_offline(run: Run) -> None:
     images = {image["role"]: image for image in run("images", "list")["images"]}
     assert set(images) == {"keystone:server", "mariadb:server", "memcached:server"}
-    assert images["keystone:server"]["used_by"] == ["keystone-server"]
+    assert images["keystone:server"]["used_by"] == ["keystone-rotation", "keystone-server"]
     assert all(image["present"] is None for image in images.values())
 
 

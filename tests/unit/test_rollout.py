@@ -16,7 +16,7 @@ import yaml
 
 from kubernetes_formula.manifests import Image, Overlay, render
 from kubernetes_formula.rollout import object_changes, plan, released
-from kubernetes_formula.rollout.health import health, stuck, troubles
+from kubernetes_formula.rollout.health import complaint, health, preparing, stuck, troubles
 from kubernetes_formula.rollout.plan import finalization, in_order, return_to
 from kubernetes_formula.rollout.probes import Probes, combined
 from kubernetes_formula.rollout.record import DONE, RUNNING, StepResult, begin, close, overlay_digest
@@ -370,6 +370,23 @@ class Answers(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: Any) -> None:
         pass
+
+
+def test_a_pod_that_does_not_begin_says_what_is_missing() -> None:
+    waiting = {"name": "a", "state": {"waiting": {"reason": "ContainerCreating"}}}
+    pod = {
+        "metadata": {"name": "db-0"},
+        "spec": {"nodeName": "ctl01"},
+        "status": {"phase": "Pending", "containerStatuses": [waiting]},
+    }
+    assert preparing(pod)
+    assert not preparing({**pod, "spec": {}})
+    assert not preparing(
+        {**pod, "status": {"phase": "Running", "containerStatuses": [{"name": "a", "state": {}}]}}
+    )
+    said = ["Unhealthy: no answer", 'FailedMount: path "/srv/volume" does not exist']
+    assert str(complaint(pod, said)) == 'pod db-0: FailedMount: path "/srv/volume" does not exist'
+    assert complaint(pod, ["Unhealthy: no answer"]) is None
 
 
 @pytest.fixture
