@@ -63,6 +63,7 @@ CODES: dict[str, str] = {
     "E206": "no machine can run a workload",
     "E207": "a workload uses an image that nobody defines",
     "E208": "something follows a workload that does not exist",
+    "E209": "a number of pods that cannot be: no majority, or fewer machines with their volume",
     "E211": "a check uses a value that no check before it gives",
     "E230": "a machine does not answer the Salt master",
     "E240": "a machine runs a system that is not supported",

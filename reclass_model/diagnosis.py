@@ -114,7 +114,7 @@ def _missing_reference(
     exact = [hit for hit in hits if hit.dotted == parameter]
     holding = [hit for hit in hits if text in hit.text]
     both = [hit for hit in exact if text in hit.text]
-    place = next((found[-1] for found in (both, exact, holding) if found), None)
+    place = next((found[-1] for found in (both, holding, exact) if found), None)
     if reference.startswith("openstack:release:"):
         return _unknown_release(chain, node, reference.split(":")[2], place)
     return Problem(
@@ -165,10 +165,11 @@ def _keys_below(node: yaml.Node | None, path: Sequence[str]) -> Iterator[str]:
 
 
 def _merge(chain: Sequence[Source], node: str, parameter: str, what: str, other: str) -> Problem:
+    parameter = _disputed(chain, parameter)
     places = [
         (source.file, line_of(key))
         for source in chain
-        for dotted, key in _mappings(source.parameters, ())
+        for dotted, key, _ in _mappings(source.parameters, ())
         if dotted == parameter
     ]
     file, line = places[-1] if places else (chain[-1].file, None)
@@ -185,7 +186,25 @@ def _merge(chain: Sequence[Source], node: str, parameter: str, what: str, other:
     )
 
 
-def _mappings(node: yaml.Node | None, path: tuple[str, ...]) -> Iterator[tuple[str, yaml.Node]]:
+def _disputed(chain: Sequence[Source], parameter: str) -> str:
+    """The parameter that is of two kinds: itself, or on the way of the reference that stands there."""
+    referring = _last(hit for hit in scalars(chain) if hit.dotted == parameter)
+    inner = re.search(r"\$\{([^${}]+)\}", referring.text) if referring else None
+    keys = inner[1].split(":") if inner else []
+    above = [".".join(keys[:length]) for length in range(len(keys), 0, -1)]
+    for candidate in (parameter, *above):
+        kinds = {
+            type(value)
+            for source in chain
+            for dotted, _, value in _mappings(source.parameters, ())
+            if dotted == candidate
+        }
+        if len(kinds) > 1:
+            return candidate
+    return parameter
+
+
+def _mappings(node: yaml.Node | None, path: tuple[str, ...]) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
     for name, key, value in entries(node):
-        yield ".".join((*path, name)), key
+        yield ".".join((*path, name)), key, value
         yield from _mappings(value, (*path, name))

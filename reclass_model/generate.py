@@ -19,7 +19,7 @@ from pathlib import Path
 from re import fullmatch
 from typing import Any
 
-from reclass_model import document, library, nodes
+from reclass_model import document, library, nodes, services
 from reclass_model.errors import OperatorError, Problem
 from reclass_model.nodes import TEMPLATE, Machine
 from reclass_model.repository import SETTINGS_FILE, Repository, write_atomically
@@ -46,6 +46,7 @@ class Answers:
     computes: int
     openstack_version: str
     openstack_region: str
+    services: str  #: a preset of template/services.yml, or names with commas between
     kubernetes_version: str
     underlay_network: str
     pod_network: str
@@ -154,6 +155,11 @@ def _release(value: Any) -> str:
     return str(value)
 
 
+def _services(value: Any) -> str:
+    services.chosen(str(value))
+    return str(value)
+
+
 _NAME = partial(
     _matching, r"[a-z]([-a-z0-9]{0,30}[a-z0-9])?", "lower-case letters, digits and dashes, e.g. demo"
 )
@@ -190,6 +196,12 @@ QUESTIONS: tuple[Question, ...] = (
     Question("computes", "Compute machines", _always(2), partial(_count, 0, 200), _several_machines),
     Question("openstack_version", "OpenStack release", _always("epoxy"), _release),
     Question("openstack_region", "Name of its region", _always("RegionOne"), _REGION),
+    Question(
+        "services",
+        f"Services ({', '.join(services.presets())}, or names with commas between)",
+        _always(services.default()),
+        _services,
+    ),
     Question("kubernetes_version", "Kubernetes version", _always("1.36.3"), _VERSION),
     Question("underlay_network", "Network of the machines", _always("10.10.0.0/24"), _network),
     Question("pod_network", "Network of the pods", _always("10.244.0.0/16"), _network),
@@ -232,19 +244,24 @@ def files(answers: Answers) -> dict[str, str]:
     """The tree that follows from the answers alone: path → text. Without library, secrets, keys and settings."""
     all_machines = machines(answers)
     service = IPv4Network(answers.service_network)
+    chosen = services.chosen(answers.services)
     context = answers.raw() | {
         "config": _first(all_machines, "config"),
         "master": _first(all_machines, "kube_master"),
-        "control": _first(all_machines, "kube_control"),
+        "controls": [machine for machine in all_machines if "kube_control" in machine.roles],
         "control_replicas": 1 if answers.all_in_one else min(answers.controllers, 3),
+        "quorum_replicas": 1
+        if answers.all_in_one or answers.controllers < 3
+        else "${_param:control_replicas}",
         "kubernetes_service_address": service[1],
         "cluster_dns_address": service[10],
+        "services": chosen,
     }
     cluster = f"classes/cluster/{answers.cluster_name}"
     result = {
         _place(name, answers.cluster_name): _fill(name, context)
         for name in sorted(str(path.relative_to(TREE)) for path in TREE.rglob("*") if path.is_file())
-        if name != SECRETS
+        if name != SECRETS and services.owner(name) in (None, *chosen)
     }
     for file in nodes.member_files():
         result[f"{cluster}/underlay/{file}"] = _members(file, all_machines)
@@ -350,7 +367,7 @@ def _write(
     _write_settings(root, answers.raw(), cluster, names, directory, library.library_version())
     repository = Repository(root)
     config = _first(machines(answers), "config").name
-    write_atomically(repository.secrets_file, _secrets(repository, config))
+    write_atomically(repository.secrets_file, _secrets(repository, config, answers))
     progress(f"identities in {directory}")
     pki.issue(repository, Keyring(directory / "operator.age"), progress=progress)
     repository.git("init", "--quiet", "--initial-branch=main")
@@ -404,9 +421,10 @@ def _write_settings(
     write_atomically(root / SETTINGS_FILE, head + yaml.safe_dump(settings, sort_keys=False))
 
 
-def _secrets(repository: Repository, config: str) -> str:
-    """The text of secrets.yml, with a new value for each secret that the template names."""
-    return _fill(SECRETS, {"secret": _sealer(repository, config)})
+def _secrets(repository: Repository, config: str, answers: Answers) -> str:
+    """The text of secrets.yml, with a new value for each secret of the chosen services."""
+    names = sorted({name for service in services.chosen(answers.services) for name in service.secrets})
+    return _fill(SECRETS, {"secret": _sealer(repository, config), "names": names})
 
 
 def _sealer(repository: Repository, config: str) -> Callable[[str], str]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     "ostack-k8s init mycloud",
     "ostack-k8s init mycloud --defaults",
     "ostack-k8s init lab --all-in-one --defaults --output /tmp/lab",
+    "ostack-k8s init mycloud --defaults --services all",
 )
 @click.argument("name")
 @click.option("--defaults", is_flag=True, help="Ask nothing: defaults for all that is not given.")
@@ -39,6 +40,11 @@ if TYPE_CHECKING:
 @click.option("--masters", metavar="N", type=int, help="Kubernetes masters: 1, or 3 for high availability.")
 @click.option("--all-in-one", is_flag=True, default=None, help="One machine with every role.")
 @click.option(
+    "--services",
+    metavar="WHICH",
+    help="A preset of services, or names with commas between; what they need comes with them.",
+)
+@click.option(
     "--identity-dir", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
     help="Where the age identities go (default: ~/.config/ostack-k8s/NAME).",
 )  # fmt: skip
@@ -50,6 +56,7 @@ def init(
     output: Path | None,
     masters: int | None,
     all_in_one: bool | None,
+    services: str | None,
     identity_dir: Path | None,
 ) -> None:
     """Write a new deployment repository.
@@ -61,7 +68,7 @@ def init(
 
     if all_in_one and masters not in (None, 1):
         raise click.UsageError("--all-in-one is one machine with every role: leave out --masters.")
-    flags = {"cluster_name": name, "masters": masters, "all_in_one": all_in_one}
+    flags = {"cluster_name": name, "masters": masters, "all_in_one": all_in_one, "services": services}
     written = _read(file)
     given = {key: value for key, (value, _) in written.items()}
     given |= {key: value for key, value in flags.items() if value is not None}

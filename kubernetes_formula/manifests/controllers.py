@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kubernetes_formula.manifests import pods, volumes
-from kubernetes_formula.manifests.overlay import RELEASE_LABEL, Object
+from kubernetes_formula.manifests.overlay import (
+    GUARDED_LABEL,
+    MANAGED_BY,
+    RELEASE_LABEL,
+    WORKLOAD_LABEL,
+    Object,
+)
 from kubernetes_formula.manifests.patch import merge
 from kubernetes_formula.manifests.program import Program, error, required
 from kubernetes_formula.manifests.sealed import Sealed
@@ -15,6 +21,7 @@ SWITCH = "switch"
 ON_DELETE = "on_delete"
 _ROLLOUT_DEADLINE_SECONDS = 600
 _KEPT_REVISIONS = 3
+_HEADLESS: Object = {"clusterIP": "None", "publishNotReadyAddresses": True}
 
 
 def controller(program: Program, description: Mapping[str, Any], sealed: Sealed | None) -> Object:
@@ -26,6 +33,9 @@ def controller(program: Program, description: Mapping[str, Any], sealed: Sealed 
     if volumes.local_names(program) and kind != "StatefulSet":
         path = f"{program.path}:volume"
         raise error("E609", f"{program.path} is a {kind} with a local volume", path, hint="kind: StatefulSet")
+    if description.get("peers") and kind != "StatefulSet":
+        path = f"{program.path}:peers"
+        raise error("E609", f"{program.path} is a {kind} with peers", path, hint="kind: StatefulSet")
     version, build = _KINDS[kind]
     metadata = program.metadata(_controller_name(program, description))
     return {
@@ -53,11 +63,76 @@ def service(program: Program, description: Mapping[str, Any]) -> Object | None:
                 **({"nodePort": port["node_port"]} if "node_port" in port else {}),
             }
             for name, port in sorted(ports.items())
+            if not _is_internal(program, port)
         ],
     }
     if kind == "Headless":
-        spec |= {"clusterIP": "None", "publishNotReadyAddresses": True}
+        spec |= _HEADLESS
     return {"apiVersion": "v1", "kind": "Service", "metadata": program.metadata(), "spec": spec}
+
+
+def peers(program: Program, description: Mapping[str, Any]) -> Object | None:
+    """The Service through which the pods of a StatefulSet with `peers` find each other, ready or not."""
+    if not description.get("peers"):
+        return None
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": program.metadata(peers_name(program)),
+        "spec": {"type": "ClusterIP", "selector": {"app": program.name}, **_HEADLESS},
+    }
+
+
+def peers_name(program: Program) -> str:
+    """The domain of a StatefulSet's pods: `<workload>-0.<workload>-peers.<namespace>.svc.…`."""
+    return f"{program.name}-peers"
+
+
+def network_policy(program: Program, networks: Mapping[str, str]) -> Object | None:
+    """Who reaches which port of the pods; None where no port says so.
+
+    A port without `from` is for the pods of all our namespaces and for `networks`.
+    """
+    if not _is_guarded(program):
+        return None
+    anybody = [
+        {"namespaceSelector": {"matchLabels": dict(MANAGED_BY)}},
+        *({"ipBlock": {"cidr": network}} for _, network in sorted(networks.items())),
+    ]
+    rules = [
+        {
+            "ports": [{"port": port["port"]}],
+            "from": [
+                {
+                    "namespaceSelector": {"matchLabels": dict(MANAGED_BY)},
+                    "podSelector": {"matchLabels": {WORKLOAD_LABEL: workload}},
+                }
+                for workload in sorted(port["from"])
+            ]
+            if "from" in port
+            else anybody,
+        }
+        for _, port in sorted(program.ports.items())
+    ]
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": program.metadata(),
+        "spec": {
+            "podSelector": {"matchLabels": {"app": program.name}},
+            "policyTypes": ["Ingress"],
+            "ingress": rules,
+        },
+    }
+
+
+def _is_guarded(program: Program) -> bool:
+    return any("from" in port for port in program.ports.values())
+
+
+def _is_internal(program: Program, port: Mapping[str, Any]) -> bool:
+    """Whether only pods of the same workload reach it: no port of its Service."""
+    return set(port.get("from", ())) == {program.workload}
 
 
 def disruption_budget(program: Program, description: Mapping[str, Any]) -> Object | None:
@@ -98,7 +173,8 @@ def _stateful_set(program: Program, description: Mapping[str, Any], sealed: Seal
     templates = volumes.claim_templates(program)
     return {
         **_set(program, description, sealed),
-        "serviceName": program.name,
+        "serviceName": peers_name(program) if description.get("peers") else program.name,
+        **({"podManagementPolicy": "Parallel"} if description.get("peers") else {}),
         "updateStrategy": _update(description),
         **({"volumeClaimTemplates": templates} if templates else {}),
     }
@@ -131,7 +207,8 @@ def _set(program: Program, description: Mapping[str, Any], sealed: Sealed | None
 
 
 def _template(program: Program, spec: Object) -> Object:
-    return {"metadata": {"labels": {**program.labels(), **_release(program)}}, "spec": spec}
+    guarded = {GUARDED_LABEL: "true"} if _is_guarded(program) else {}
+    return {"metadata": {"labels": {**program.labels(), **_release(program), **guarded}}, "spec": spec}
 
 
 def _update(description: Mapping[str, Any]) -> Object:
@@ -162,12 +239,19 @@ _KINDS: Mapping[str, tuple[str, _Build]] = {
 }
 
 
-def objects(program: Program, description: Mapping[str, Any], sealed: Sealed | None) -> Iterator[Object]:
-    """All of a workload's own objects."""
+def objects(
+    program: Program, description: Mapping[str, Any], sealed: Sealed | None, networks: Mapping[str, str]
+) -> Iterator[Object]:
+    """All of a workload's own objects; `networks` reach its pods beside the other pods of the overlay."""
     yield from volumes.persistent(program)
     if sealed:
         yield sealed.object
-    for item in (service(program, description), disruption_budget(program, description)):
+    for item in (
+        service(program, description),
+        peers(program, description),
+        network_policy(program, networks),
+        disruption_budget(program, description),
+    ):
         if item:
             yield item
     yield controller(program, description, sealed)

@@ -1,7 +1,7 @@
 """Jobs of a workload: `job:` of the pillar → Kubernetes Jobs, named by a digest of their template.
 
-A Job is never patched: a changed template is a new Job. For `bootstrap` the digest leaves out the image, so
-that neither a new configuration nor a new release sets a service up again.
+A Job is never patched: a changed template is a new Job. For `bootstrap` and `configure` the digest leaves out the
+image, so that neither a new configuration nor a new release sets a service up again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from kubernetes_formula.manifests.overlay import PHASES, Job, Object
 from kubernetes_formula.manifests.program import Program, error, required
 from kubernetes_formula.manifests.sealed import Sealed
 
+#: Phases whose Jobs run again when what they are told changes, not with every new image.
+_SETTING_UP = ("bootstrap", "configure")
 _RETRIES = 3
 _DEADLINE_SECONDS = 1800
 
@@ -39,6 +41,6 @@ def job(name: str, description: Mapping[str, Any], program: Program, sealed: Sea
 
 def _digest(template: Object, phase: str) -> str:
     spec = template["spec"]
-    if phase == "bootstrap":
+    if phase in _SETTING_UP:
         spec = {**spec, "containers": [{**each, "image": None} for each in spec["containers"]]}
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:8]

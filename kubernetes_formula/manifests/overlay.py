@@ -15,12 +15,24 @@ Object = dict[str, Any]
 MANAGED_BY = {"app.kubernetes.io/managed-by": "ostack-k8s"}
 WORKLOAD_LABEL = "ostack-k8s.io/workload"
 RELEASE_LABEL = "ostack-k8s.io/release"
+#: Pods with a NetworkPolicy of their own: that of their whole namespace leaves them out.
+GUARDED_LABEL = "ostack-k8s.io/guarded"
 
 #: Kinds of objects that keep pods running.
 CONTROLLERS = ("StatefulSet", "DaemonSet", "Deployment", "CronJob")
 
-#: Phases of Jobs, in the order in which a rollout runs them.
-PHASES = ("check", "snapshot", "bootstrap", "expand", "migrate", "contract", "online")
+#: Phases of Jobs, in the order in which a rollout runs them; it leaves `manual` to a person.
+PHASES = (
+    "check",
+    "snapshot",
+    "bootstrap",
+    "expand",
+    "migrate",
+    "configure",
+    "contract",
+    "online",
+    "manual",
+)
 
 #: Short names in the names of manifest files.
 _FILE_KINDS = {"Service": "svc"}

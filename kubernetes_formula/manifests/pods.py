@@ -47,6 +47,7 @@ def spec(program: Program, sealed: Sealed | None, *, serves: bool = True) -> Obj
                 program.init_containers.items(), key=lambda item: (item[1].get("order", 0), item[0])
             )
         ]
+    found |= _host(program)
     if program.node_selector:
         found["nodeSelector"] = {label: str(value) for label, value in sorted(program.node_selector.items())}
     mounted = volumes.pod_volumes(program)
@@ -55,6 +56,13 @@ def spec(program: Program, sealed: Sealed | None, *, serves: bool = True) -> Obj
     if mounted:
         found["volumes"] = mounted
     return found
+
+
+def _host(program: Program) -> Object:
+    """The machine's namespaces that the pod is in; in its network it still finds the cluster's names."""
+    fields = {"network": "hostNetwork", "pid": "hostPID", "ipc": "hostIPC"}
+    found: Object = {field: True for name, field in fields.items() if program.host.get(name)}
+    return {**found, "dnsPolicy": "ClusterFirstWithHostNet"} if "hostNetwork" in found else found
 
 
 def spread(selector: Mapping[str, str]) -> list[Object]:
@@ -76,7 +84,7 @@ def _container(
     found: Object = {"name": name, "image": program.image.reference, "imagePullPolicy": "IfNotPresent"}
     if "command" in container:
         found["args"] = arguments(container["command"], path)
-    found |= shared
+    found |= {"securityContext": _container_security(program, container), **shared}
     if "resources" in container:
         found["resources"] = container["resources"]
     ports = container.get("ports", {})
@@ -88,6 +96,9 @@ def _container(
     if serves and "probe" in container:
         for kind, timing in _PROBES.items():
             found[kind] = {**_probe(container["probe"], f"{path}:probe"), **timing}
+        if seconds := container["probe"].get("start_seconds"):
+            startup = found["startupProbe"]
+            startup["failureThreshold"] = -(-int(seconds) // startup["periodSeconds"])
     if serves and ports and program.pre_stop_seconds:
         found["lifecycle"] = {"preStop": {"sleep": {"seconds": program.pre_stop_seconds}}}
     patched: Object = merge(found, container.get("patch", {}))
@@ -96,7 +107,7 @@ def _container(
 
 def _shared(program: Program, sealed: Sealed | None) -> Object:
     """What all containers of a program have in common."""
-    found: Object = {"securityContext": _container_security(program)}
+    found: Object = {}
     environment = [_variable(program, name, value) for name, value in sorted(program.environment.items())]
     mounted = volumes.mounts(program)
     if sealed:
@@ -153,9 +164,14 @@ def _pod_security(program: Program) -> Object:
     return found
 
 
-def _container_security(program: Program) -> Object:
-    security = program.security
-    root = {"readOnlyRootFilesystem": bool(security.get("read_only_root", True))}
+def _container_security(program: Program, container: Mapping[str, Any]) -> Object:
+    own = container.get("security", {})
+    security = {**program.security, **own}
+    root: Object = {"readOnlyRootFilesystem": bool(security.get("read_only_root", True))}
+    if "user" in own:
+        root |= {"runAsUser": int(own["user"]), "runAsNonRoot": int(own["user"]) != 0}
+    if "group" in own:
+        root["runAsGroup"] = int(own["group"])
     if security.get("privileged"):
         return {**root, "privileged": True}
     capabilities: Object = {"drop": ["ALL"]}

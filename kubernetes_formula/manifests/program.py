@@ -39,6 +39,7 @@ class Program:
     secret_environment: Mapping[str, Any]
     volume: Mapping[str, Mapping[str, Any]]
     security: Mapping[str, Any]
+    host: Mapping[str, bool]  #: namespaces of the machine that it is in: network, pid, ipc
     node_selector: Mapping[str, str]
     grace_seconds: int
     pre_stop_seconds: int
@@ -102,6 +103,7 @@ def of_workload(name: str, description: Mapping[str, Any], images: Mapping[str, 
         secret_environment=description.get("secret_environment", {}),
         volume=description.get("volume", {}),
         security=description.get("security", {}),
+        host=description.get("host", {}),
         node_selector=description.get("node_selector", {}),
         grace_seconds=int(description.get("termination_grace_seconds", DEFAULT_GRACE_SECONDS)),
         pre_stop_seconds=int(description.get("pre_stop_seconds", DEFAULT_PRE_STOP_SECONDS)),
@@ -145,6 +147,7 @@ def of_job(
         secret_environment=secret_environment,
         volume=merged("volume", inherited_volume),
         security={**security, **description.get("security", {})},
+        host=merged("host", workload.host),
         node_selector=merged("node_selector", workload.node_selector),
         secret_owner=workload.name if same_secret else full_name,
         volume_owner={**workload.volume_owner, **dict.fromkeys(description.get("volume", {}), full_name)},

@@ -26,6 +26,7 @@ _APPLY_ORDER = (
     "PersistentVolume",
     "PersistentVolumeClaim",
     "Secret",
+    "NetworkPolicy",
     "Service",
     "PodDisruptionBudget",
     "StatefulSet",
@@ -51,7 +52,9 @@ def render(control: Mapping[str, Any], images: Mapping[str, Image], reveal: Reve
         objects[key(item)] = item
     for name, description in sorted(control.get("workload", {}).items()):
         program = of_workload(name, description, images)
-        for item in controllers.objects(program, description, seal(program, reveal)):
+        for item in controllers.objects(
+            program, description, seal(program, reveal), control.get("network", {})
+        ):
             objects.setdefault(key(item), item)
         for job_name, job_description in sorted(description.get("job", {}).items()):
             job_program = of_job(job_name, job_description, program, images)

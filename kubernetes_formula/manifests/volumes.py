@@ -20,7 +20,15 @@ EMPTY_DIR = "emptyDir"
 
 def mounts(program: Program) -> list[Object]:
     """`volumeMounts` of the program's containers."""
-    return [{"name": name, "mountPath": _get(program, name, "mount")} for name in sorted(program.volume)]
+    return [
+        {
+            "name": name,
+            "mountPath": _get(program, name, "mount"),
+            **({"mountPropagation": volume["propagation"]} if "propagation" in volume else {}),
+            **({"readOnly": True} if volume.get("read_only") else {}),
+        }
+        for name, volume in sorted(program.volume.items())
+    ]
 
 
 def pod_volumes(program: Program) -> list[Object]:

@@ -13,6 +13,15 @@ KEPT_KINDS = ("Namespace", "PersistentVolume", "PersistentVolumeClaim")
 #: Named by their content: a new one is another object, the old one stays for a rollback.
 GENERATION_KINDS = ("Secret", "ConfigMap")
 
+#: What may change of a live StatefulSet; anything else makes it a new one, which takes over the pods of the old.
+_MUTABLE = (
+    "spec.replicas",
+    "spec.template",
+    "spec.updateStrategy",
+    "spec.revisionHistoryLimit",
+    "spec.minReadySeconds",
+)
+
 CREATE, CHANGE, DELETE = "create", "change", "delete"
 
 
@@ -34,7 +43,14 @@ class ObjectChange:
     @property
     def restarts(self) -> bool:
         """Whether pods are replaced."""
-        return any(field.startswith("spec.template.") for field in self.fields)
+        return self.replaces or any(field.startswith("spec.template.") for field in self.fields)
+
+    @property
+    def replaces(self) -> bool:
+        """Whether the API takes the change only as a new object."""
+        return self.kind == "StatefulSet" and any(
+            field.startswith("spec.") and not field.startswith(_MUTABLE) for field in self.fields
+        )
 
 
 def object_changes(deployed: Overlay | None, desired: Overlay) -> list[ObjectChange]:

@@ -34,6 +34,7 @@ _RESOURCES: Mapping[str, tuple[str, str, bool]] = {
     "Job": ("/apis/batch/v1", "jobs", True),
     "CronJob": ("/apis/batch/v1", "cronjobs", True),
     "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets", True),
+    "NetworkPolicy": ("/apis/networking.k8s.io/v1", "networkpolicies", True),
     "Lease": ("/apis/coordination.k8s.io/v1", "leases", True),
 }
 _JSON = "application/json"
@@ -115,10 +116,11 @@ class Cluster:
         """Write an object; Refused with status 409 when its resourceVersion is not the newest."""
         return self._ask("PUT", _path_of(item), query={"fieldManager": FIELD_MANAGER}, body=item)
 
-    def delete(self, kind: str, namespace: str, name: str) -> None:
-        """Delete an object and what it owns; nothing happens when it is gone."""
+    def delete(self, kind: str, namespace: str, name: str, *, orphan: bool = False) -> None:
+        """Delete an object and what it owns (`orphan`: that stays); nothing happens when it is gone."""
+        policy = "Orphan" if orphan else "Background"
         try:
-            self._ask("DELETE", _path(kind, namespace, name), body={"propagationPolicy": "Background"})
+            self._ask("DELETE", _path(kind, namespace, name), body={"propagationPolicy": policy})
         except Refused as refusal:
             if refusal.status != 404:
                 raise

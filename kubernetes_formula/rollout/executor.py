@@ -12,7 +12,7 @@ from functools import partial
 
 from kubernetes_formula.manifests import Object, Overlay, key
 from kubernetes_formula.manifests.overlay import CONTROLLERS, MANAGED_BY
-from kubernetes_formula.rollout.changes import GENERATION_KINDS
+from kubernetes_formula.rollout.changes import GENERATION_KINDS, object_changes
 from kubernetes_formula.rollout.cluster import Cluster, Refused
 from kubernetes_formula.rollout.health import failed, health, stuck, succeeded, troubles
 from kubernetes_formula.rollout.lease import Lease
@@ -25,7 +25,7 @@ LastWords = Callable[[list[Object]], str]
 
 ROLLOUT_ANNOTATION = "ostack-k8s.io/rollout"
 #: What a finished rollout deletes when the model does not know it (any more).
-_PRUNED = (*CONTROLLERS, "Service", "PodDisruptionBudget", "Job", *GENERATION_KINDS)
+_PRUNED = (*CONTROLLERS, "Service", "NetworkPolicy", "PodDisruptionBudget", "Job", *GENERATION_KINDS)
 _LOG_LINES = 20
 
 
@@ -99,7 +99,11 @@ class Executor:
 
     def _apply(self, record: RolloutRecord, step: Step) -> None:
         items = self._items(record, step)
+        replaced = {change.key for change in object_changes(record.base, record.desired) if change.replaces}
         for item in items:
+            if key(item) in replaced:
+                self._cluster.delete(*key(item).split("/"), orphan=True)
+                self._until(f"the old {key(item)} to go", partial(self._is_gone, key(item)))
             self._cluster.apply(item)
         self._wait_for(items)
 
@@ -123,6 +127,9 @@ class Executor:
                 app = item["metadata"]["labels"]["app"]
                 self._until(f"{name} to stop", partial(self._no_pods, namespace, app))
         self._apply(record, step)
+
+    def _is_gone(self, name: str) -> bool:
+        return self._cluster.get(*name.split("/")) is None
 
     def _no_pods(self, namespace: str, app: str) -> bool:
         return not self._pods(namespace, app)
@@ -148,7 +155,7 @@ class Executor:
             if not failed(live) and (ours or once):
                 return
             self._cluster.delete(kind, namespace, name)
-            self._until(f"the old Job {name} to go", lambda: self._cluster.get(kind, namespace, name) is None)
+            self._until(f"the old Job {name} to go", partial(self._is_gone, key(item)))
         try:
             self._cluster.create(item)
         except Refused as refusal:

@@ -1,8 +1,8 @@
 """(deployed, desired) → the ordered steps of a rollout. Pure: `plan` shows what `deploy` will run.
 
 The order: what pods need (namespaces, volumes, Secrets) → checks → snapshots → for each workload, after those it
-follows: bootstrap (first deployment) → expand → migrate → its objects, healthy → what is gone.
-`contract` and `online` wait for `finalize`.
+follows: bootstrap (first deployment) → expand → migrate → its objects, healthy → configure → what is gone.
+`contract` and `online` wait for `finalize`, `manual` for a person.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ class Step:
 
     name: str  #: unique in its plan: "<workload> expand"
     workload: str  #: empty for what belongs to none
-    phase: (
-        str  #: prepare | check | snapshot | bootstrap | expand | migrate | roll | contract | online | remove
-    )
+    phase: str  #: prepare, roll, remove, or a Job's
     action: str  #: apply | job | roll | switch | recreate | delete
     detail: str  #: for people
     impact: str = "none"  #: none | api | data_plane
@@ -49,7 +47,7 @@ def plan(deployed: Overlay | None, desired: Overlay, releases: Releases | None =
         _check_releases(deployed, desired, upgraded, releases)
     changes = {change.key: change for change in object_changes(deployed, desired)}
     order = in_order(desired.workloads)
-    done = {key(job.object) for found in (deployed.jobs if deployed else {}).values() for job in found}
+    done = _jobs_done(deployed)
     steps = _foundation(changes.values())
     for phase in ("check", "snapshot"):
         for name in order:
@@ -61,6 +59,7 @@ def plan(deployed: Overlay | None, desired: Overlay, releases: Releases | None =
             steps += _jobs(desired.jobs_of(name, "expand", "migrate"))
         own = [changes[each] for each in _own_objects(desired, name) if each in changes]
         steps += _workload(desired.workloads[name], own, upgraded=name in upgraded)
+        steps += _jobs(job for job in desired.jobs_of(name, "configure") if key(job.object) not in done)
     return (*steps, *_removal(changes.values()))
 
 
@@ -77,7 +76,7 @@ def finalization(pending: Iterable[str], desired: Overlay) -> tuple[Step, ...]:
 
 
 def return_to(previous: Overlay, current: Overlay) -> tuple[Step, ...]:
-    """The steps back to `previous`: its objects in reverse order, no Jobs.
+    """The steps back to `previous`: its objects in reverse order; of the Jobs those that configure what changed.
 
     OperatorError E623 where only the database's snapshot could bring the old release back.
     """
@@ -96,10 +95,12 @@ def return_to(previous: Overlay, current: Overlay) -> tuple[Step, ...]:
             )
         )
     changes = {change.key: change for change in object_changes(current, previous)}
+    done = _jobs_done(current)
     steps = _foundation(changes.values())
     for name in reversed(in_order(previous.workloads)):
         own = [changes[each] for each in _own_objects(previous, name) if each in changes]
         steps += _workload(previous.workloads[name], own, upgraded=name in upgraded)
+        steps += _jobs(job for job in previous.jobs_of(name, "configure") if key(job.object) not in done)
     return (*steps, *_removal(changes.values()))
 
 
@@ -162,6 +163,10 @@ def _check_releases(
             )
     if problems:
         raise OperatorError.of(*problems)
+
+
+def _jobs_done(overlay: Overlay | None) -> set[str]:
+    return {key(job.object) for found in (overlay.jobs if overlay else {}).values() for job in found}
 
 
 def _jobs(jobs: Iterable[Job]) -> list[Step]:
@@ -230,7 +235,8 @@ def _removal(changes: Iterable[ObjectChange]) -> list[Step]:
 def _described(change: ObjectChange) -> str:
     fields = ", ".join(field.removeprefix("spec.") for field in change.fields[:3])
     more = f" and {len(change.fields) - 3} more" if len(change.fields) > 3 else ""
-    return f"{change.action} {change.kind} {change.name}" + (f" ({fields}{more})" if fields else "")
+    action = "replace" if change.replaces else change.action
+    return f"{action} {change.kind} {change.name}" + (f" ({fields}{more})" if fields else "")
 
 
 def _counted(kinds: Iterable[str]) -> Iterator[str]:

@@ -189,7 +189,19 @@ def _overlaid(base: Overlay | None, desired: Overlay, begun: list[StepResult]) -
         **base.workloads,
         **{name: each for name, each in desired.workloads.items() if name in rolled},
     }
-    jobs = {phase: list(found) for phase, found in base.jobs.items()}
+    # what a Job has begun to set up no longer is as the former one of its name left it
+    superseded = {
+        (job.workload, job.name)
+        for found in desired.jobs.values()
+        for job in found
+        if key(job.object) in touched
+    }
+    jobs = {
+        phase: [
+            job for job in found if (job.workload, job.name) not in superseded or key(job.object) in touched
+        ]
+        for phase, found in base.jobs.items()
+    }
     for phase, found in desired.jobs.items():
         known = {key(job.object) for job in jobs.get(phase, [])}
         jobs.setdefault(phase, []).extend(job for job in found if key(job.object) in succeeded - known)

@@ -186,6 +186,7 @@ class Cluster:
     def _workload(self, config: Node, name: str, workload: Mapping[str, Any]) -> Iterator[Problem]:
         path = f"{WORKLOADS}:{name}"
         yield from self._machines_that_fit(config, path, name, workload)
+        yield from self._replicas(config, path, name, workload)
         jobs = _present(workload.get("job") or {})
         for owner, entry in (
             (path, workload),
@@ -204,6 +205,25 @@ class Cluster:
                     yield self._at(
                         config.name, full, "E208", what, hint or "known: " + ", ".join(known), follow=False
                     )
+
+    def _replicas(self, config: Node, path: str, name: str, workload: Mapping[str, Any]) -> Iterator[Problem]:
+        """Enough pods for a majority, and a machine for each pod that keeps its data there."""
+        replicas = workload.get("replicas", 1)
+        if not isinstance(replicas, int):
+            return  # the schema has told
+        full = f"{path}:replicas"
+        if workload.get("quorum") and replicas and replicas % 2 == 0:
+            what = f"{name} has {replicas} pods; an even number tolerates no more failures than one less"
+            yield self._at(config.name, full, "E209", what, f"{replicas - 1} or {replicas + 1}")
+        for volume, entry in _present(workload.get("volume") or {}).items():
+            if isinstance(entry, Mapping) and entry.get("type") == "local":
+                machines = _present(entry.get("nodes") or {})
+                if machines and len(machines) < replicas:
+                    what = (
+                        f"{name} has {replicas} pods, but {len(machines)} machines hold its volume {volume}"
+                    )
+                    hint = f"name one more in {path}:volume:{volume}:nodes for each pod"
+                    yield self._at(config.name, full, "E209", what, hint)
 
     # --- checks ---
 

@@ -81,6 +81,6 @@ def _reads_differently(node: yaml.ScalarNode) -> bool:
         return not _PLAIN_INTEGER.fullmatch(text)
     if kind == "float":
         return (
-            bool(re.fullmatch(r"[0-9]+\.[0-9]*0", text)) or ":" in text or "_" in text
+            bool(re.fullmatch(r"[0-9]+\.[0-9]+0", text)) or ":" in text or "_" in text
         )  # 2026.10 becomes 2026.1
     return kind == "timestamp"

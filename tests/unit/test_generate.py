@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reclass_model import generate, library, nodes, update
+from reclass_model import generate, library, nodes, services, update
 from reclass_model.errors import OperatorError
 from reclass_model.generate import Answers
 from reclass_model.inventory import Inventory, get
 from reclass_model.repository import Repository
 from reclass_model.secrets import Keyring, is_secret
+from reclass_model.validation import validate
 
 
 def quiet(line: str) -> None:
@@ -107,6 +108,31 @@ def test_secrets_are_encrypted_and_the_identity_opens_them(make: Maker, tmp_path
     assert machine.reveal(secrets) == opened
     with pytest.raises(OperatorError, match="E402"):
         Keyring(tmp_path / "identity" / "machines" / "ctl01.demo.local.age").reveal(secrets)
+
+
+def test_services_bring_their_classes_files_and_secrets_and_what_they_need(make: Maker) -> None:
+    for answer, brought in {
+        "memcached": {"memcached"},
+        "memcached, keystone": {"memcached", "mariadb", "keystone"},
+    }.items():
+        repository = make(answer, services=answer)
+        overlay = repository.cluster_dir / "overlay"
+        classes = yaml.safe_load((overlay / "init.yml").read_text())["classes"]
+        assert {name.split(".")[1] for name in classes if name.startswith("system.")} == brought
+        assert {path.stem for path in overlay.glob("*.yml")} == (brought & {"mariadb", "keystone"}) | {"init"}
+        secrets = yaml.safe_load(repository.secrets_file.read_text())["parameters"]["_param"]
+        assert {name.split("_")[0] for name in secrets} == (brought & {"mariadb", "keystone"}) | {"secret"}
+        assert repository.settings.answers["services"] == answer
+
+
+def test_every_preset_renders_and_is_valid(make: Maker) -> None:
+    for preset in services.presets():
+        assert validate(make(f"cloud-{preset}", all_in_one=True, services=preset)).errors == []
+
+
+def test_an_unknown_service_is_told_with_the_nearest(make: Maker) -> None:
+    with pytest.raises(OperatorError, match=r"E010.*'keyston' is no service.*did you mean `keystone`"):
+        make(services="keyston")
 
 
 def test_an_identity_is_used_again(make: Maker) -> None:

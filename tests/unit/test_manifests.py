@@ -105,6 +105,24 @@ def test_replicas_change_no_pod(pillar: Any) -> None:
     assert [each["kind"] for each in after.objects].count("PodDisruptionBudget") == 0
 
 
+def test_a_port_is_for_whom_it_says(pillar: Any) -> None:
+    pillar["control"]["network"] = {"machines": "10.10.0.0/24"}
+    ports = pillar["control"]["workload"][DATABASE]["container"]["mariadb"]["ports"]
+    assert not any(each["kind"] == "NetworkPolicy" for each in overlay_of(pillar).objects)
+    ports["replication"] = {"port": 4567, "from": {DATABASE: {}}}
+    after = overlay_of(pillar)
+    rules = {
+        each["ports"][0]["port"]: each["from"]
+        for each in item(after, "NetworkPolicy", DATABASE)["spec"]["ingress"]
+    }
+    assert rules[3306][-1] == {"ipBlock": {"cidr": "10.10.0.0/24"}}
+    (own,) = rules[4567]
+    assert own["podSelector"] == {"matchLabels": {"ostack-k8s.io/workload": DATABASE}}
+    assert [each["name"] for each in item(after, "Service", DATABASE)["spec"]["ports"]] == ["mysql"]
+    template = item(after, "StatefulSet", DATABASE)["spec"]["template"]
+    assert template["metadata"]["labels"]["ostack-k8s.io/guarded"] == "true"
+
+
 def test_pods_are_hardened_unless_told_otherwise(pillar: Any) -> None:
     pod = item(overlay_of(pillar), "StatefulSet", DATABASE)["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -182,7 +200,7 @@ def test_a_hundred_workloads_take_less_than_a_second(pillar: Any) -> None:
         pillar["control"]["workload"][f"api-{number}"] = copy.deepcopy({**one, "endpoint": {}})
     start = time.process_time()
     overlay = overlay_of(pillar)
-    assert len(overlay.workloads) == 102
+    assert len(overlay.workloads) == 103
     assert time.process_time() - start < 1
 
 

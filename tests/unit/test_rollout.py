@@ -57,7 +57,9 @@ def test_nothing_changed_plans_nothing() -> None:
 def test_the_first_deployment_goes_in_order() -> None:
     assert names(plan(None, overlay(), RELEASES)) == [
         "prepare",
+        "agent-node start",
         "mariadb-server start",
+        "mariadb-server users",
         "keystone-server database",
         "keystone-server db-sync",
         "keystone-server start",
@@ -152,6 +154,37 @@ def test_a_circle_of_workloads_is_refused() -> None:
 def test_rollback_applies_the_old_objects_without_jobs() -> None:
     steps = return_to(overlay(), overlay("gazpacho"))
     assert names(steps) == ["keystone-server roll"]
+
+
+def test_what_is_told_to_a_running_service_is_told_again_when_it_changes() -> None:
+    def with_password(digest: str) -> Overlay:
+        pillar = yaml.safe_load(PILLAR.read_text())
+        job = pillar["control"]["workload"][DATABASE]["job"]["users"]
+        job["secret_environment"]["MYSQL_PWD"] = f"?{{age:{digest}:c2VjcmV0}}"
+        return render(pillar["control"], {name: Image(**image) for name, image in pillar["images"].items()})
+
+    before, after = with_password("0123456789ab"), with_password("ba9876543210")
+    assert names(plan(before, after)) == ["prepare", "mariadb-server users"]
+    assert names(return_to(before, after)) == ["prepare", "mariadb-server users"]
+    record = begin("deploy", "abc", after, before, plan(before, after))
+    failed = replace(record, steps=tuple(StepResult(each.step, "failed") for each in record.steps))
+    again = deploy_steps(Deployed(failed, failed.effective()), before)
+    assert names(each.step for each in again.steps) == ["mariadb-server users"]
+
+
+def test_a_statefulset_that_cannot_be_changed_is_replaced() -> None:
+    pillar = yaml.safe_load(PILLAR.read_text())
+    images = {name: Image(**image) for name, image in pillar["images"].items()}
+    after = render(pillar["control"], images)
+    del pillar["control"]["workload"][DATABASE]["peers"]
+    before = render(pillar["control"], images)
+    (change,) = [each for each in object_changes(before, after) if each.kind == "StatefulSet"]
+    assert change.replaces and change.restarts
+    (step,) = [each for each in plan(before, after) if each.workload == DATABASE]
+    assert step.action == "roll" and "replace StatefulSet mariadb-server" in step.detail
+    pillar["control"]["workload"][DATABASE]["replicas"] = 2
+    scaled = object_changes(before, render(pillar["control"], images))
+    assert not any(each.replaces for each in scaled)
 
 
 def test_rollback_is_refused_where_it_needs_the_snapshot() -> None:

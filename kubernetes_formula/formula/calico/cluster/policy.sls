@@ -1,4 +1,5 @@
 # Who may reach the pods of a namespace. The machines themselves always may, for probes; what the model does not name may not.
+# Pods that say for each port who may have a NetworkPolicy of their own, and this label.
 {%- from "calico/map.jinja" import calico with context %}
 include:
   - calico.cluster.types
@@ -18,6 +19,7 @@ include:
        "tier": "default",
        "order": 1000,
        "namespaceSelector": "kubernetes.io/metadata.name == '" ~ policy.namespace ~ "'",
+       "selector": "!has(ostack-k8s.io/guarded)",
        "types": ["Ingress"],
        "ingress": ingress,
      }}) %}

@@ -3,6 +3,7 @@
 include:
   - kubernetes.authority
   - kubernetes.gateway
+  - kubernetes.pool.certificate
   - kubernetes.pool.directory
   - kubernetes.pool.kubelet
   - kubernetes.pool.proxy

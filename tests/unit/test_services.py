@@ -1,0 +1,174 @@
+"""The services of the library: both releases, one number for each user, an upgrade's order, what a change touches."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reclass_model import generate
+from reclass_model.generate import Answers
+from reclass_model.inventory import Inventory, get
+from reclass_model.repository import Repository
+from reclass_model.validation import validate
+
+WORKLOADS = "kubernetes:control:workload"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A cloud of several machines with every service."""
+    place = tmp_path_factory.mktemp("all")
+    answers = Answers.of({"cluster_name": "demo", "services": "all"})
+    return Repository(generate.create(answers, place / "demo", place / "keys", lambda line: None).path)
+
+
+@pytest.fixture
+def cloud(made: Repository) -> Iterator[Repository]:
+    """The same, as it was made."""
+    yield made
+    git(made, "reset", "--quiet", "--hard")
+
+
+def git(repository: Repository, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=repository.root, check=True)
+
+
+def parameters(repository: Repository) -> dict[str, Any]:
+    return Inventory(repository).config_node().parameters
+
+
+def plan(repository: Repository) -> Any:
+    """The plan from what is committed to what is in the tree."""
+    head = repository.head()
+    git(repository, "commit", "--quiet", "--all", "--message", "change")
+    command = [sys.executable, "-c", "from cli.main import main; main()", "-C", str(repository.root)]
+    done = subprocess.run(
+        [*command, "plan", "--from", head, "-o", "json"], capture_output=True, text=True, check=False
+    )
+    git(repository, "reset", "--quiet", "--hard", head)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def images(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        f"{system}:{role}": described["image"]
+        for system, roles in values.items()
+        if isinstance(roles, dict)
+        for role, described in roles.items()
+        if isinstance(described, dict) and "image" in described
+    }
+
+
+def test_every_service_is_valid_and_of_the_release_it_says(cloud: Repository) -> None:
+    epoxy = images(parameters(cloud))
+    replace(cloud.cluster_dir / "init.yml", "openstack_version: epoxy", "openstack_version: gazpacho")
+    problems = validate(cloud)
+    assert (problems.errors, problems.warnings) == ([], [])
+    gazpacho = images(parameters(cloud))
+    for role, image in epoxy.items():
+        expected = [
+            {package["version"] for package in each["packages"].values() if "version" in package}
+            for each in (image, gazpacho[role])
+        ]
+        if "release" in image:
+            assert all(expected), f"nothing says which version {role} has"
+            assert expected[0] != expected[1]
+        else:
+            assert image == gazpacho[role]
+
+
+def test_a_user_has_one_number_and_a_port_one_service(cloud: Repository) -> None:
+    values = parameters(cloud)
+    numbers = {
+        (user["name"], user["uid"]) for image in images(values).values() if (user := image.get("user"))
+    }
+    assert len({name for name, _ in numbers}) == len({number for _, number in numbers}) == len(numbers)
+    ports = [
+        port["node_port"]
+        for workload in get(values, WORKLOADS).values()
+        for container in workload["container"].values()
+        for port in container.get("ports", {}).values()
+        if "node_port" in port
+    ]
+    assert len(ports) == len(set(ports))
+
+
+def test_what_pods_mount_is_a_directory_of_their_machines(cloud: Repository) -> None:
+    inventory = Inventory(cloud)
+    machines = {
+        name: get(inventory.node(f"{name}01.demo.local").parameters, "kubernetes:pool")
+        for name in ("ctl", "cmp")
+    }
+    for name, workload in get(parameters(cloud), WORKLOADS).items():
+        pool = machines["cmp" if "ostack-k8s.io/role-compute" in workload["node_selector"] else "ctl"]
+        for volume in workload.get("volume", {}).values():
+            if volume["type"] == "hostPath" and volume.get("host_type", "Directory") == "Directory":
+                found = volume["path"] in pool["directory"] or volume["path"] in ("/dev", "/sys/fs/cgroup")
+                assert found, f"{name} mounts {volume['path']}"
+            if volume.get("host_type") == "File":
+                places = [certificate["directory"] for certificate in pool["certificate"].values()]
+                assert str(Path(volume["path"]).parent) in places, f"{name} mounts {volume['path']}"
+
+
+def test_an_upgrade_goes_from_what_is_asked_to_who_asks(cloud: Repository) -> None:
+    replace(cloud.cluster_dir / "init.yml", "openstack_version: epoxy", "openstack_version: gazpacho")
+    steps = [step["name"] for step in plan(cloud)["steps"]]
+    rolled = [name.split()[0] for name in steps if name.split()[-1] in ("roll", "switch", "recreate")]
+    for before, after in (
+        ("keystone-server", "glance-server"),
+        ("keystone-server", "placement-server"),
+        ("glance-server", "nova-conductor"),
+        ("placement-server", "nova-conductor"),
+        ("neutron-server", "neutron-rpc"),
+        ("neutron-rpc", "neutron-openvswitch-agent"),
+        ("neutron-rpc", "nova-conductor"),
+        ("nova-conductor", "nova-scheduler"),
+        ("nova-scheduler", "nova-api"),
+        ("nova-api", "nova-compute"),
+    ):
+        assert rolled.index(before) < rolled.index(after), f"{after} before {before}"
+    assert "nova-api switch" in steps
+    assert steps.index("nova-conductor expand") < steps.index("nova-conductor roll")
+    assert not {"libvirt-server", "openvswitch-vswitch", "mariadb-server", "rabbitmq-server"} & set(rolled)
+    assert not [name for name in steps if name.split()[-1] in ("online", "contract")]
+
+
+def test_an_allocation_ratio_touches_the_control_services_of_compute_alone(cloud: Repository) -> None:
+    replace(
+        cloud.cluster_dir / "overlay" / "init.yml",
+        "parameters: {}",
+        "parameters: {nova: {controller: {cpu_allocation_ratio: 4.0}}}",
+    )
+    found = plan(cloud)
+    assert [image["name"] for image in found["images"] if image["action"] != "reuse"] == ["nova-controller"]
+    names = [pod["name"].split("/")[-1] for pod in found["pods"]]
+    assert names == [
+        "nova-api-epoxy", "nova-conductor", "nova-metadata-epoxy", "nova-novncproxy", "nova-scheduler",
+    ]  # fmt: skip
+    assert found["nodes"] == []
+
+
+def test_the_articles_pod_of_six_containers(cloud: Repository) -> None:
+    replace(
+        cloud.cluster_dir / "overlay" / "init.yml",
+        "- system.nova.controller\n",
+        "- system.nova.controller.single_pod\n",
+    )
+    assert validate(cloud).errors == []
+    workloads = get(parameters(cloud), WORKLOADS)
+    assert [name for name in workloads if name.startswith("nova-")] == ["nova-controller", "nova-compute"]
+    assert len(workloads["nova-controller"]["container"]) == 6
+    assert workloads["nova-controller"]["upgrade"]["strategy"] == "recreate"
