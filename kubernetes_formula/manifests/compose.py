@@ -247,18 +247,19 @@ def _network(part: _Part, address: str) -> Object:
 def _waits(part: _Part, parts: list[_Part]) -> Object:
     """What a pod starts after: what it follows, the Jobs of its workload before it, the owners of its volumes."""
     description, workload = part.description, part.program.workload
+    followed = dict(description.get("upgrade", {}).get("after", {}))
+    jobs_before = _jobs(description, _BEFORE)
     waits: Object = {}
-    if part.job is None:
-        followed, jobs_before = description.get("upgrade", {}), _jobs(description, _BEFORE)
-    else:
-        followed = description["job"][part.job]
-        of_its_phase = _jobs(description, followed["phase"])
-        jobs_before = of_its_phase[: of_its_phase.index(part.job)]
-        if followed["phase"] == _AFTER:
+    if part.job is not None:
+        job = description["job"][part.job]
+        jobs_before = _jobs(description, job["phase"])
+        del jobs_before[jobs_before.index(part.job) :]
+        followed = job.get("after", {}) if job["phase"] == _AFTER else {**followed, **job.get("after", {})}
+        if job["phase"] == _AFTER:
             waits |= _serving(parts, workload)
-    for name in sorted({*followed.get("after", {})} - {workload}):
+    for name in sorted({*followed} - {workload}):
         waits |= _serving(parts, name)
-        waits |= {f"{name}-{job}": dict(_ENDED) for job in _last_job_after(parts, name)}
+        waits |= {f"{name}-{last}": dict(_ENDED) for last in _last_job_after(parts, name)}
     if jobs_before:
         waits[f"{workload}-{jobs_before[-1]}"] = dict(_ENDED)
     if part.named_volumes:

@@ -86,7 +86,7 @@ def of_pillar(pillar: Any) -> Rendered:
 
 def of_library(place: Path) -> Rendered:
     """Everything that the class library has, on one machine."""
-    answers = generate.Answers.of({"cluster_name": "one", "all_in_one": True})
+    answers = generate.Answers.of({"cluster_name": "one", "all_in_one": True, "services": "all"})
     repository = Repository(
         generate.create(answers, place / "one", place / "identity", lambda line: None).path
     )
@@ -119,8 +119,6 @@ def unescaped(text: str) -> str:
 
 @pytest.mark.parametrize("model", ["library", "pillar"])
 def test_a_process_sees_what_it_sees_in_its_pod(model: str, pillar: Any, tmp_path: Path) -> None:
-    if model == "pillar":  # until the cluster has them too
-        del pillar["control"]["workload"][API]["job"]["roles"]
     rendered = of_library(tmp_path) if model == "library" else of_pillar(pillar)
     opened = {
         item["metadata"]["name"]: item["stringData"]
@@ -175,9 +173,11 @@ def test_a_process_sees_what_it_sees_in_its_pod(model: str, pillar: Any, tmp_pat
 def test_a_job_waits_for_the_one_before_and_a_service_for_its_last(pillar: Any) -> None:
     services = file_of(pillar)["services"]
     waits = {name: service.get("depends_on", {}) for name, service in services.items()}
-    assert waits[f"{API}-database"] == {DATABASE: HEALTHY}
-    assert waits[f"{API}-db-sync"] == {f"{API}-database": ENDED, "volume-owners": ENDED}
-    assert waits[API] == {DATABASE: HEALTHY, f"{API}-db-sync": ENDED, "volume-owners": ENDED}
+    database = {DATABASE: HEALTHY, f"{DATABASE}-users": ENDED}
+    assert waits[f"{DATABASE}-users"] == {DATABASE: HEALTHY}
+    assert waits[f"{API}-database"] == database
+    assert waits[f"{API}-db-sync"] == {**database, f"{API}-database": ENDED, "volume-owners": ENDED}
+    assert waits[API] == {**database, f"{API}-db-sync": ENDED, "volume-owners": ENDED}
     assert waits[f"{API}-roles"] == {API: HEALTHY, "volume-owners": ENDED}
     assert waits["worker-first"] == {API: HEALTHY, f"{API}-roles": ENDED, "volume-owners": ENDED}
     assert waits["worker-second"] == {**waits["worker-first"], "worker-first": ENDED}
