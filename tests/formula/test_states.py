@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import subprocess
 import sys
 import tarfile
@@ -218,3 +219,66 @@ def test_every_certificate_is_found_where_the_states_put_it(
     }  # declared for all, for machines with pods
     busy = load("_modules/certificates.py", False, {"state.show_lowstate": lambda: ["busy"]})
     assert busy.installed() == "busy"
+
+
+def cluster(versions: dict[str, str], api: str, drained: str = "") -> Callable[..., dict[str, Any]]:
+    """kubectl as it answers where nodes (name → version of the kubelet) and an API server run."""
+    nodes = [
+        {
+            "metadata": {
+                "name": name,
+                "annotations": {"ostack-k8s.io/drained": "true"} if name == drained else {},
+            },
+            "status": {"nodeInfo": {"kubeletVersion": f"v{version}"}},
+        }
+        for name, version in versions.items()
+    ]
+
+    def run(_: str, *arguments: str) -> dict[str, Any]:
+        answer = {"items": nodes} if "nodes" in arguments else {"gitVersion": f"v{api}"}
+        return {"retcode": 0 if api else 1, "stdout": json.dumps(answer), "stderr": ""}
+
+    return run
+
+
+def test_another_kubernetes_is_refused_by_the_plain_run_but_not_before_there_is_one() -> None:
+    def node(*about: Any) -> Any:
+        return load("_modules/kubernetes_node.py", False, {"kubectl.run": cluster(*about)})
+
+    machines = ["cmp01", "cmp02"]
+    running = {"cmp01": "1.36.3", "cmp02": "1.36.3", "gone": "1.35.4"}
+    assert node({}, "").same_version("1.37.2", machines) == "no API answers yet"
+    assert node(running, "1.36.3").same_version("1.36.3", machines) == "1.36.3 runs"
+    for half in (
+        (running, "1.36.3"),
+        (running, "1.37.2"),
+        ({"cmp01": "1.37.2", "cmp02": "1.36.3"}, "1.37.2"),
+    ):
+        with pytest.raises(Exception, match=r"1\.36\.3 runs, the model says 1\.37\.2: .*ostack\.upgrade"):
+            node(*half).same_version("1.37.2", machines)
+
+
+def test_an_upgrade_takes_what_is_older_or_was_left_drained() -> None:
+    done = {"cmp01": "1.37.2", "cmp02": "1.37.2", "ctl01": "1.36.3"}
+    node = load("_modules/kubernetes_node.py", False, {"kubectl.run": cluster(done, "1.37.2", "cmp02")})
+    assert node.upgrade("1.37.2")["nodes"] == ["cmp02", "ctl01"]
+    assert "would skip" in node.upgrade("1.39.0")["refused"]
+    assert "does not go back" in node.upgrade("1.36.3")["refused"]
+
+
+def test_bgp_sessions_are_read_from_what_bird_says() -> None:
+    said = """BIRD 1.6.8 ready.
+name     proto    table    state  since       info
+device1  Device   master   up     10:00:00
+kernel1  Kernel   master   up     10:00:00
+Mesh_10_92_0_31 BGP      master   up     10:00:05    Established
+Node_10_92_0_2 BGP      master   start  10:00:02    Connect       Socket: Connection timed out
+"""
+    answers = {"cmd.run_all": lambda *_, **__: {"retcode": 0, "stdout": said, "stderr": ""}}
+    calico = load("_modules/calico.py", False, answers)
+    assert calico.sessions() == []  # no BGP on this machine
+    calico.CONFIGURATION = "/"
+    assert calico.sessions() == [
+        {"peer": "10.92.0.31", "state": "Established", "why": ""},
+        {"peer": "10.92.0.2", "state": "Connect", "why": "Socket: Connection timed out"},
+    ]

@@ -5,11 +5,12 @@ import os
 from salt.exceptions import CommandExecutionError
 
 SOCKET = "/run/calico/bird.ctl"
+CONFIGURATION = "/etc/calico/confd"
 
 
 def sessions():
     """This machine's BGP sessions, [{peer, state, why}]; none on a machine that speaks no BGP."""
-    if not os.path.exists("/etc/calico/confd"):
+    if not os.path.exists(CONFIGURATION):
         return []
     command = ["birdc", "-s", SOCKET, "show", "protocols"]
     done = __salt__["cmd.run_all"](command, python_shell=False, ignore_retcode=True)
