@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Raised when the same inputs begin to give another image (the way of installing or of baking changed).
 PACKAGE_FORMAT = 1
-BAKE_FORMAT = 1
+BAKE_FORMAT = 2
 
 #: Every chain of package images starts here: the smallest system of a suite.
 ROOT = "debian"

@@ -275,6 +275,9 @@ class Builder:
             self._running.add(process)
             try:
                 yield process
+            except BaseException:
+                process.terminate()
+                raise
             finally:
                 self._running.discard(process)
 
