@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubernetes_formula.manifests import Object, Overlay, key
+from kubernetes_formula.manifests.overlay import CONTROLLERS
 
 #: Never deleted by a rollout: they hold data, or everything else.
 KEPT_KINDS = ("Namespace", "PersistentVolume", "PersistentVolumeClaim")
@@ -42,8 +43,11 @@ class ObjectChange:
 
     @property
     def restarts(self) -> bool:
-        """Whether pods are replaced."""
-        return self.replaces or any(field.startswith("spec.template.") for field in self.fields)
+        """Whether pods are replaced; where an unfinished rollout left it open what is there (`spec`), they may be."""
+        return self.replaces or (
+            self.kind in CONTROLLERS
+            and any(field == "spec" or field.startswith("spec.template.") for field in self.fields)
+        )
 
     @property
     def replaces(self) -> bool:

@@ -179,12 +179,21 @@ def _step_result(data: Mapping[str, Any]) -> StepResult:
 def _overlaid(base: Overlay | None, desired: Overlay, begun: list[StepResult]) -> Overlay:
     """`base` with what steps have done, or may have done, of `desired`. A Job counts only once it has succeeded."""
     base = base or Overlay()
+    wanted = desired.by_key()
+    objects = base.by_key()
+    for each in begun:
+        for name in each.step.objects:
+            if each.step.action == "delete":
+                objects.pop(name, None)
+            elif name in wanted and each.result == DONE:
+                objects[name] = wanted[name]
+            elif name in wanted and each.step.workload:
+                objects[name] = {**wanted[name], "spec": None}  # nobody knows which: it differs from any other
+            elif name in wanted:
+                objects.pop(name, None)  # applying what may be there does no harm, not applying it does
     touched = {name for each in begun for name in each.step.objects}
-    removed = {name for each in begun if each.step.action == "delete" for name in each.step.objects}
     rolled = {each.step.workload for each in begun if each.step.phase == "roll"}
     succeeded = {name for each in begun if each.result == DONE for name in each.step.objects}
-    objects = {name: item for name, item in base.by_key().items() if name not in removed}
-    objects |= {name: item for name, item in desired.by_key().items() if name in touched}
     workloads = {
         **base.workloads,
         **{name: each for name, each in desired.workloads.items() if name in rolled},

@@ -246,6 +246,22 @@ def test_a_failed_configuration_change_can_be_taken_back() -> None:
     assert names(each.step for each in again.steps) == ["keystone-server roll"]
 
 
+def test_what_an_unfinished_step_may_not_have_applied_is_applied_by_the_next_rollout() -> None:
+    """Killed while it prepared, or refused in the middle of a step; then another commit is deployed."""
+    after = overlay(tag="c" * 12)
+    record = begin("deploy", "abc", overlay(), None, plan(None, overlay()))
+    killed = replace(record, steps=(replace(record.steps[0], result=RUNNING), *record.steps[1:]))
+    assert plan(killed.effective(), after) == plan(None, after)
+
+    before, half = overlay(), overlay(tag="d" * 12, upgrade={"impact": "api"})
+    record = begin("deploy", "abc", half, before, plan(before, half))
+    refused = replace(record, steps=tuple(replace(each, result="failed") for each in record.steps))
+    for wanted in (half, before, after):
+        (step,) = plan(refused.effective(), wanted)
+        assert step.name == "keystone-server roll"
+        assert "Deployment/openstack/keystone-server" in step.objects
+
+
 def test_the_same_objects_again_go_on_with_the_unfinished_record() -> None:
     before, after = overlay(), overlay("gazpacho")
     record = begin("deploy", "abc", after, before, plan(before, after))
