@@ -31,7 +31,6 @@ class Measurement:
     failed: int = 0
     longest_gap_s: float = 0.0  #: longest time without a successful answer
     seconds: float = 0.0  #: measured for so long
-    last_failure: str = ""
 
     def as_dict(self) -> dict[str, float]:
         """For the record and `-o json`."""
@@ -78,6 +77,7 @@ class _Probe:
         self._url = url
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._free = threading.Semaphore(_PARALLEL)
         self._pool = ThreadPoolExecutor(_PARALLEL, thread_name_prefix=f"probe-{name}")
         self._thread = threading.Thread(target=self._run, name=f"probe-{name}", daemon=True)
         self._begun = self._succeeded = time.monotonic()
@@ -98,15 +98,18 @@ class _Probe:
         due = time.monotonic()
         while not self._stop.wait(max(0.0, due - time.monotonic())):
             due += INTERVAL
-            self._pool.submit(self._ask)
+            if self._free.acquire(blocking=False):  # else none is sent: they would queue up for longer than the outage
+                self._pool.submit(self._ask)
 
     def _ask(self) -> None:
-        failure = request(self._url)
+        try:
+            failure = request(self._url)
+        finally:
+            self._free.release()
         with self._lock:
             self.measurement.requests += 1
             if failure:
                 self.measurement.failed += 1
-                self.measurement.last_failure = failure
             else:
                 now = time.monotonic()
                 self._gap(now)

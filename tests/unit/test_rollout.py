@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -408,6 +409,19 @@ def test_probes_measure_ten_requests_a_second_and_the_longest_gap(server: str) -
     assert result["requests"] / result["seconds"] >= 10
     assert 3 <= result["failed"] < result["requests"]
     assert 0.4 < result["longest_gap_s"] < 1.2
+
+
+def test_an_endpoint_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kubernetes_formula.rollout.probes.TIMEOUT", 0.5)
+    monkeypatch.setattr("kubernetes_formula.rollout.probes.INTERVAL", 0.01)
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:  # takes connections, never answers
+        with Probes({"identity": f"http://127.0.0.1:{silent.getsockname()[1]}/"}) as probes:
+            time.sleep(2.0)
+            left = time.monotonic()
+        assert time.monotonic() - left < 0.8
+    result = probes.results()["identity"]
+    assert result["failed"] == result["requests"] > 8
+    assert result["longest_gap_s"] >= 2.0
 
 
 def test_measurements_of_several_goes_are_one() -> None:
