@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -44,7 +45,8 @@ _MERGE = "application/merge-patch+json"
 _RETRY_SECONDS = 1.0
 _CONNECT_SECONDS = 3.0  # where packets are dropped nothing else ends the waiting
 _READ_SECONDS = 30.0
-_OVERLOADED = (429, 503)
+_LAST_WORDS_SECONDS = 3.0
+_PASSING = (429, 500, 502, 503, 504)  #: overloaded, starting, or without a leader of etcd for a moment
 
 
 class Refused(OperatorError):
@@ -76,6 +78,12 @@ class Cluster:
             raise OperatorError(
                 f"no cluster in {kubeconfig}: {wrong}", code="E641", hint="set KUBECONFIG"
             ) from None
+
+    def hurried(self) -> Cluster:
+        """The same with little patience, for what is written when a rollout ends: nobody waits a minute for that."""
+        other = copy(self)
+        other._patience = min(self._patience, _LAST_WORDS_SECONDS)
+        return other
 
     def get(self, kind: str, namespace: str, name: str) -> Object | None:
         """The live object, None when there is none."""
@@ -117,11 +125,18 @@ class Cluster:
         """Write an object; Refused with status 409 when its resourceVersion is not the newest."""
         return self._ask("PUT", _path_of(item), query={"fieldManager": FIELD_MANAGER}, body=item)
 
-    def delete(self, kind: str, namespace: str, name: str, *, orphan: bool = False) -> None:
-        """Delete an object and what it owns (`orphan`: that stays); nothing happens when it is gone."""
-        policy = "Orphan" if orphan else "Background"
+    def delete(
+        self, kind: str, namespace: str, name: str, *, orphan: bool = False, version: str | None = None
+    ) -> None:
+        """Delete an object and what it owns (`orphan`: that stays); nothing happens when it is gone.
+
+        With `version`: Refused with status 409 when its resourceVersion is another.
+        """
+        body: Object = {"propagationPolicy": "Orphan" if orphan else "Background"}
+        if version:
+            body["preconditions"] = {"resourceVersion": version}
         try:
-            self._ask("DELETE", _path(kind, namespace, name), body={"propagationPolicy": policy})
+            self._ask("DELETE", _path(kind, namespace, name), body=body)
         except Refused as refusal:
             if refusal.status != 404:
                 raise
@@ -160,7 +175,10 @@ class Cluster:
     def _send(
         self, method: str, path: str, query: Mapping[str, str], body: Any = None, content_type: str = _JSON
     ) -> bytes:
-        """The answer's body, asked for again while the server is away or overloaded."""
+        """The answer's body, asked for again while the server is away or overloaded.
+
+        So a request whose answer was lost may be made twice: `create` and `replace` then meet their own 409.
+        """
         import urllib3
 
         url = f"{self.server}{path}" + (f"?{urlencode(query)}" if query else "")
@@ -173,7 +191,7 @@ class Cluster:
                 answer = self._pool.request(
                     method, url, body=text, headers=headers, timeout=timeout, retries=False
                 )
-                if answer.status not in _OVERLOADED or time.monotonic() > deadline:
+                if answer.status not in _PASSING or time.monotonic() > deadline:
                     break
             except urllib3.exceptions.HTTPError as wrong:
                 if time.monotonic() > deadline:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -95,7 +96,9 @@ class Executor:
             self._actions[step.action](record, step)
         except OperatorError as error:
             failure = StepResult(step, FAILED, time.monotonic() - start, error.problems[0].message)
-            self._records.save(close(_with(record, index, failure), FAILED))
+            if self._lease.held:
+                with suppress(OperatorError):  # the first error is the one to tell
+                    Records(self._cluster.hurried()).save(close(_with(record, index, failure), FAILED))
             raise
         seconds = round(time.monotonic() - start, 3)
         self._progress(f"{step.name}: done in {seconds:.1f} s")

@@ -9,6 +9,8 @@ import getpass
 import os
 import socket
 import threading
+import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 
@@ -28,18 +30,20 @@ class Lease:
         self._cluster = cluster
         self._seconds = seconds
         self._holder = f"{getpass.getuser()}@{socket.gethostname()} {_boot()} {os.getpid()}"
-        self._held: Object | None = None
+        self._held: Object = {}
+        self._ends = 0.0
         self._lost = ""
+        self._writing = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
     def __enter__(self) -> Lease:
         """OperatorError E650 when another rollout holds it."""
         live = self._cluster.get("Lease", NAMESPACE, NAME)
         if live is not None:
-            self._refuse_if_held(live)
+            live = self._free(live)
         try:
-            self._held = self._write(live)
+            self._write(self._cluster, live)
         except Refused as refusal:
             if refusal.status == 409:
                 raise OperatorError(
@@ -55,38 +59,68 @@ class Lease:
         self._stop.set()
         self._thread.join()
         if not self._lost:
-            self._cluster.delete("Lease", NAMESPACE, NAME)
+            with suppress(
+                OperatorError
+            ):  # it ends by itself, and is somebody else's if it was written meanwhile
+                self._cluster.hurried().delete("Lease", NAMESPACE, NAME, version=_version(self._held))
+
+    @property
+    def held(self) -> bool:
+        """Whether nobody else has it, as far as is known here."""
+        return not self._lost
 
     def check(self) -> None:
-        """OperatorError E651 when the lease was lost meanwhile: somebody else may be deploying."""
-        if self._lost:
+        """OperatorError E651 when the lease was lost meanwhile: somebody else may be deploying.
+
+        One that only ran out (the API was away, this machine slept) is taken again if nobody else has.
+        """
+        if self.held and _uptime() > self._ends:
+            self._renew(self._cluster)
+        if not self.held:
             raise OperatorError(
                 f"the lease of this rollout was lost: {self._lost}",
                 code="E651",
                 hint="see `ostack-k8s status`, then run it again",
             )
 
-    def _refuse_if_held(self, live: Object) -> None:
+    def _free(self, live: Object) -> Object | None:
+        """The lease as it is to be taken over; OperatorError E650 when its holder lives."""
+        holder, left = live["spec"]["holderIdentity"], self._left(live)
+        if _died_here(holder):
+            return live
+        if left <= 0:  # by this machine's clock; its holder's may be another, so: does it renew it?
+            time.sleep(self._seconds / 2)
+            now = self._cluster.get("Lease", NAMESPACE, NAME)
+            if now is None or _version(now) == _version(live):
+                return now
+            holder, left = now["spec"]["holderIdentity"], float(self._seconds)
+        raise OperatorError(
+            f"another rollout is running: {holder.split()[0]}, process {holder.split()[-1]}",
+            code="E650",
+            hint=f"wait for it; if it was killed, its lease ends in {int(left) + 1} s",
+        )
+
+    def _left(self, live: Object) -> float:
         spec = live["spec"]
         renewed = datetime.strptime(spec["renewTime"], _TIME).replace(tzinfo=UTC)
-        left = renewed + timedelta(seconds=spec["leaseDurationSeconds"]) - datetime.now(UTC)
-        holder = spec["holderIdentity"]
-        if left > timedelta(0) and not _died_here(holder):
-            raise OperatorError(
-                f"another rollout is running: {holder.split()[0]}, process {holder.split()[-1]}",
-                code="E650",
-                hint=f"wait for it; if it was killed, its lease ends in {int(left.total_seconds()) + 1} s",
-            )
+        return (renewed + timedelta(seconds=spec["leaseDurationSeconds"]) - datetime.now(UTC)).total_seconds()
 
-    def _renew(self) -> None:
+    def _keep(self) -> None:
         while not self._stop.wait(self._seconds / 3):
-            try:
-                self._held = self._write(self._held)
-            except OperatorError as error:
-                self._lost = error.problems[0].message
-                return
+            with suppress(
+                OperatorError
+            ):  # the API is away: it is tried again next time, and before the next step
+                self._renew(self._cluster.hurried())
 
-    def _write(self, live: Object | None) -> Object:
+    def _renew(self, cluster: Cluster) -> None:
+        try:
+            self._write(cluster, self._held)
+        except Refused as refusal:
+            if refusal.status not in (404, 409):
+                raise
+            self._lost = refusal.problems[0].message
+
+    def _write(self, cluster: Cluster, live: Object | None) -> None:
         """Take or renew the lease, only if nobody wrote it since `live` was read."""
         item: Object = {
             "apiVersion": "coordination.k8s.io/v1",
@@ -98,10 +132,29 @@ class Lease:
                 "renewTime": datetime.now(UTC).strftime(_TIME),
             },
         }
-        if live is None:
-            return self._cluster.create(item)
-        item["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
-        return self._cluster.replace(item)
+        with self._writing:
+            begun = _uptime()
+            try:
+                if live is None:
+                    self._held = cluster.create(item)
+                else:
+                    item["metadata"]["resourceVersion"] = _version(live)
+                    self._held = cluster.replace(item)
+            except Refused as refusal:
+                found = cluster.get("Lease", NAMESPACE, NAME) if refusal.status == 409 else None
+                if found is None or found["spec"]["holderIdentity"] != self._holder:
+                    raise
+                self._held = found  # it was written: only the answer was lost
+            self._ends = begun + self._seconds
+
+
+def _version(live: Object) -> str:
+    return str(live["metadata"]["resourceVersion"])
+
+
+def _uptime() -> float:
+    """Seconds, also those that the machine slept."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _died_here(holder: str) -> bool:

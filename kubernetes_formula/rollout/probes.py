@@ -63,6 +63,8 @@ class Probes:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for probe in self._probes:
+            probe.stopping.set()
+        for probe in self._probes:
             probe.stop()
 
     def results(self) -> dict[str, dict[str, float]]:
@@ -76,7 +78,7 @@ class _Probe:
         self.measurement = Measurement()
         self._url = url
         self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self.stopping = threading.Event()
         self._free = threading.Semaphore(_PARALLEL)
         self._pool = ThreadPoolExecutor(_PARALLEL, thread_name_prefix=f"probe-{name}")
         self._thread = threading.Thread(target=self._run, name=f"probe-{name}", daemon=True)
@@ -87,7 +89,7 @@ class _Probe:
         self._thread.start()
 
     def stop(self) -> None:
-        self._stop.set()
+        self.stopping.set()
         self._thread.join()
         self._pool.shutdown()
         now = time.monotonic()
@@ -96,9 +98,11 @@ class _Probe:
 
     def _run(self) -> None:
         due = time.monotonic()
-        while not self._stop.wait(max(0.0, due - time.monotonic())):
+        while not self.stopping.wait(max(0.0, due - time.monotonic())):
             due += INTERVAL
-            if self._free.acquire(blocking=False):  # else none is sent: they would queue up for longer than the outage
+            if self._free.acquire(
+                blocking=False
+            ):  # else none is sent: they would queue up for longer than the outage
                 self._pool.submit(self._ask)
 
     def _ask(self) -> None:

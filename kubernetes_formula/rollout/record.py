@@ -44,7 +44,7 @@ class StepResult:
 class RolloutRecord:
     """One deploy, rollback or finalize."""
 
-    id: str  #: sorts by time
+    id: str  #: begins with the time
     action: str  #: deploy | rollback | finalize
     revision: str  #: of the model, that `desired` was rendered from
     desired: Overlay
@@ -158,7 +158,11 @@ class Records:
             self._cluster.delete("Secret", NAMESPACE, name)
 
     def _names(self) -> list[str]:
-        return sorted(item["metadata"]["name"] for item in self._cluster.list("Secret", NAMESPACE, _LABELS))
+        """Oldest first, by the server's clock: that of who deploys may be behind."""
+        found = [item["metadata"] for item in self._cluster.list("Secret", NAMESPACE, _LABELS)]
+        return [
+            each["name"] for each in sorted(found, key=lambda each: (each["creationTimestamp"], each["name"]))
+        ]
 
     def _read(self, name: str) -> RolloutRecord | None:
         item = self._cluster.get("Secret", NAMESPACE, name)
@@ -188,7 +192,10 @@ def _overlaid(base: Overlay | None, desired: Overlay, begun: list[StepResult]) -
             elif name in wanted and each.result == DONE:
                 objects[name] = wanted[name]
             elif name in wanted and each.step.workload:
-                objects[name] = {**wanted[name], "spec": None}  # nobody knows which: it differs from any other
+                objects[name] = {
+                    **wanted[name],
+                    "spec": None,
+                }  # nobody knows which: it differs from any other
             elif name in wanted:
                 objects.pop(name, None)  # applying what may be there does no harm, not applying it does
     touched = {name for each in begun for name in each.step.objects}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from kubernetes_formula.manifests import Object, Overlay
@@ -68,14 +68,15 @@ def deploy(
     interrupted goes on. OperatorError E62x for what the plan refuses, E66x for what the state of the rollout forbids,
     E63x when a step fails.
     """
-    with _alone(cluster, desired) as (records, lease):
+    with _alone(cluster, desired) as lease:
+        records = Records(cluster)
         latest = records.latest()
         record = _deployment(latest, desired, revision, releases)
         if latest and latest.done and not record.steps:
             # The same objects under a new revision: still the same rollout, and the same way back.
             records.save(replace(latest, revision=revision, blocked={}))
             return close(record, DONE)
-        return _run(Executor(cluster, records, lease, progress, timing), records, record, host)
+        return _run(cluster, lease, record, host, progress, timing)
 
 
 def rollback(
@@ -88,9 +89,9 @@ def rollback(
     latest = Records(cluster).latest()
     if latest is None:
         raise _nothing_to_return_to("nothing was ever deployed")
-    with _alone(cluster, latest.desired) as (records, lease):
-        record = _return(records)
-        return _run(Executor(cluster, records, lease, progress, timing), records, record, host)
+    with _alone(cluster, latest.desired) as lease:
+        record = _return(Records(cluster))
+        return _run(cluster, lease, record, host, progress, timing)
 
 
 def finalize(
@@ -100,9 +101,9 @@ def finalize(
     latest = Records(cluster).latest()
     if latest is None:
         raise OperatorError("nothing was ever deployed", code="E662", hint="`ostack-k8s deploy` first")
-    with _alone(cluster, latest.desired) as (records, lease):
-        record = _end(records)
-        return _run(Executor(cluster, records, lease, progress, timing), records, record, host)
+    with _alone(cluster, latest.desired) as lease:
+        record = _end(Records(cluster))
+        return _run(cluster, lease, record, host, progress, timing)
 
 
 def run_job(
@@ -168,29 +169,44 @@ def finalize_steps(cluster: Cluster) -> RolloutRecord:
 
 
 @contextmanager
-def _alone(cluster: Cluster, overlay: Overlay) -> Iterator[tuple[Records, Lease]]:
+def _alone(cluster: Cluster, overlay: Overlay) -> Iterator[Lease]:
     """Hold the lease; the namespace it lives in comes first of all."""
     for item in overlay.objects:
         if item["kind"] == "Namespace" and item["metadata"]["name"] == NAMESPACE:
             cluster.apply(item)
     with Lease(cluster) as lease:
-        yield Records(cluster), lease
+        yield lease
 
 
-def _run(executor: Executor, records: Records, record: RolloutRecord, host: str) -> RolloutRecord:
+def _run(
+    cluster: Cluster,
+    lease: Lease,
+    record: RolloutRecord,
+    host: str,
+    progress: Progress,
+    timing: Timing | None,
+) -> RolloutRecord:
+    records = Records(cluster)
     records.save(record)
     before = record.downtime
     with Probes(endpoints(record.base, host)) as probes:
         try:
-            record = executor.run(record)
+            record = Executor(cluster, records, lease, progress, timing).run(record)
         except BaseException:
-            latest = records.find(record.id) or record
-            stopped = replace(latest, downtime=combined([before, probes.results()]))
-            records.save(close(stopped, FAILED))
+            if lease.held:
+                with suppress(OperatorError):  # what ended it is what to tell; the steps say how far it came
+                    _note_failure(Records(cluster.hurried()), record, combined([before, probes.results()]))
             raise
     done = close(replace(record, downtime=combined([before, probes.results()])), DONE)
     records.save(done)
     return done
+
+
+def _note_failure(
+    records: Records, record: RolloutRecord, downtime: Mapping[str, Mapping[str, float]]
+) -> None:
+    latest = records.find(record.id) or record
+    records.save(close(replace(latest, downtime=downtime), FAILED))
 
 
 def _deployment(

@@ -1,0 +1,227 @@
+"""The lease and the API's bad moments: lost answers, no leader, a holder that lives, one that does not.
+
+The server of these tests keeps objects and their versions as a Kubernetes API does; the real one is e2e's part.
+"""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from kubernetes_formula.manifests import Object, Overlay
+from kubernetes_formula.rollout import Cluster, Records
+from kubernetes_formula.rollout.cluster import Refused
+from kubernetes_formula.rollout.lease import NAME, Lease
+from kubernetes_formula.rollout.record import NAMESPACE, begin
+from reclass_model.errors import OperatorError
+
+LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
+LOST = "the answer is lost"
+
+
+class Server(http.server.ThreadingHTTPServer):
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.objects: dict[str, Object] = {}
+        self.version = 0
+        self.troubles: list[tuple[str, Any]] = []  #: (method, status or LOST) of the next requests
+
+    def do(self, method: str, path: str, body: Object) -> tuple[int, Object]:
+        """As the API would: one writer wins, a version that is old is refused."""
+        if method == "POST":
+            path = f"{path}/{body['metadata']['name']}"
+        live = self.objects.get(path)
+        wanted = body.get("preconditions" if method == "DELETE" else "metadata", {}).get("resourceVersion")
+        if live and (method == "POST" or wanted not in (None, live["metadata"]["resourceVersion"])):
+            return 409, {"message": "the object has been modified"}
+        if method == "GET" and live is None and path.rsplit("/", 1)[1] in ("leases", "secrets"):
+            return 200, {"items": [item for place, item in self.objects.items() if place.startswith(path)]}
+        if live is None and method not in ("POST", "PATCH"):
+            return 404, {"message": "not found"}
+        if method == "DELETE":
+            del self.objects[path]
+        elif method != "GET":
+            self.version += 1
+            metadata = {**body["metadata"], "resourceVersion": str(self.version)}
+            created = (
+                live["metadata"]["creationTimestamp"] if live else f"2026-01-01T00:00:{self.version:02}Z"
+            )
+            self.objects[path] = {**body, "metadata": {**metadata, "creationTimestamp": created}}
+        return 200, self.objects.get(path, {})
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+
+    def answer(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
+        trouble = None
+        if self.server.troubles and self.server.troubles[0][0] == self.command:
+            trouble = self.server.troubles.pop(0)[1]
+        path = urlsplit(self.path).path
+        status, found = (
+            (trouble, {}) if isinstance(trouble, int) else self.server.do(self.command, path, body)
+        )
+        if trouble == LOST:
+            self.close_connection = True
+            return
+        text = json.dumps(found).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        pass
+
+
+for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+    setattr(Handler, f"do_{method}", Handler.answer)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as found, ExitStack() as stack:
+        threading.Thread(target=found.serve_forever, daemon=True).start()
+        stack.callback(found.shutdown)
+        yield found
+
+
+@pytest.fixture
+def cluster(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    monkeypatch.setattr("kubernetes_formula.rollout.cluster._RETRY_SECONDS", 0.05)
+    path = tmp_path / "kubeconfig"
+    place = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_address[1]}"}}
+    user = {"name": "u", "user": {"token": "t"}}
+    context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
+    data = {"clusters": [place], "users": [user], "contexts": [context], "current-context": "c"}
+    path.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", **data}))
+    return Cluster.connect(path, patience=2)
+
+
+def wait_until(done: Any) -> None:
+    deadline = time.monotonic() + 10
+    while not done():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_server_without_a_leader_for_a_moment_is_asked_again(
+    server: Server, cluster: Cluster, status: int
+) -> None:
+    server.troubles = [("GET", status), ("GET", status)]
+    assert cluster.get("Lease", NAMESPACE, NAME) is None
+
+
+def test_what_does_not_pass_is_told_in_the_servers_words(server: Server, cluster: Cluster) -> None:
+    server.troubles = [("GET", 403)]
+    with pytest.raises(Refused) as caught:
+        cluster.get("Lease", NAMESPACE, NAME)
+    assert caught.value.status == 403
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_lost_answer_does_not_lose_the_lease(server: Server, cluster: Cluster, method: str) -> None:
+    if method == "POST":
+        server.troubles = [("POST", LOST)]
+    with Lease(cluster, seconds=1) as lease:
+        if method == "PUT":
+            server.troubles = [("PUT", LOST)]
+        wait_until(lambda: server.version >= 4)
+        assert not server.troubles
+        lease.check()
+    assert not server.objects
+
+
+def test_an_api_that_was_away_for_longer_than_the_lease_does_not_lose_it(
+    server: Server, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubernetes_formula.rollout.cluster._LAST_WORDS_SECONDS", 0.0)
+    with Lease(cluster, seconds=1) as lease:
+        server.troubles = [("PUT", 503)] * 8
+        wait_until(lambda: not server.troubles)
+        lease.check()
+        assert lease.held
+
+
+def test_somebody_elses_lease_is_neither_renewed_nor_deleted(server: Server, cluster: Cluster) -> None:
+    with Lease(cluster, seconds=1) as lease:
+        path = f"{LEASES}/{NAME}"
+        theirs = json.loads(json.dumps(server.objects[path]))
+        theirs["spec"]["holderIdentity"] = "ops@desk 0 1"
+        del theirs["metadata"]["resourceVersion"]
+        server.do("PUT", path, theirs)
+        wait_until(lambda: not lease.held)
+        with pytest.raises(OperatorError, match="was lost") as caught:
+            lease.check()
+        assert caught.value.code == "E651"
+    assert server.objects[path]["spec"]["holderIdentity"] == "ops@desk 0 1"
+
+
+def test_a_lease_written_by_another_at_the_end_is_left_alone(server: Server, cluster: Cluster) -> None:
+    path = f"{LEASES}/{NAME}"
+    with Lease(cluster, seconds=60):
+        theirs = json.loads(json.dumps(server.objects[path]))
+        del theirs["metadata"]["resourceVersion"]
+        server.do("PUT", path, theirs)
+    assert path in server.objects
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_holder_whose_clock_is_another_is_looked_at_twice(
+    server: Server, cluster: Cluster, alive: bool
+) -> None:
+    """Its last renewal lies in the past of this clock: it may be dead, or its clock behind."""
+    spec = {"holderIdentity": "ops@desk 0 1", "leaseDurationSeconds": 1}
+    past = {**spec, "renewTime": "2026-01-01T00:00:00.000000Z"}
+    cluster.create({"kind": "Lease", "metadata": {"name": NAME, "namespace": NAMESPACE}, "spec": past})
+    stop = threading.Event()
+
+    def renew() -> None:
+        while not stop.wait(0.2):
+            server.do("PUT", f"{LEASES}/{NAME}", {"metadata": {"name": NAME}, "spec": past})
+
+    other = threading.Thread(target=renew)
+    if alive:
+        other.start()
+        with pytest.raises(OperatorError, match="another rollout is running: ops@desk"), Lease(cluster, 1):
+            pass
+        stop.set()
+        other.join()
+    else:
+        with Lease(cluster, 1) as lease:
+            lease.check()
+
+
+def test_an_interrupted_rollout_does_not_wait_for_an_api_that_is_away(
+    server: Server, cluster: Cluster
+) -> None:
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), Lease(cluster, seconds=60):
+        server.troubles = [("DELETE", 503)] * 1000
+        raise KeyboardInterrupt
+    assert time.monotonic() - began < 4
+
+
+def test_the_latest_record_is_the_one_that_the_server_took_last(server: Server, cluster: Cluster) -> None:
+    """Records are named by the clock of whoever deploys; that one may be behind."""
+    records = Records(cluster)
+    record = begin("deploy", "one", Overlay(), None, ())
+    records.save(replace(record, id="20261126t120500000-aaaa"))
+    records.save(replace(record, id="20261126t120300000-bbbb", revision="two"))
+    latest = records.latest()
+    assert latest and latest.revision == "two"
+    assert [name[:15] for name in records.identities()] == ["20261126t120500", "20261126t120300"]
