@@ -199,6 +199,14 @@ class Repository:
         """The short sha of a revision."""
         return self._ask("rev-parse", "--short", self.resolve(revision))
 
+    def contains(self, revision: str, older: str) -> bool:
+        """Whether `older` is in the history of `revision`."""
+        try:
+            self.git("merge-base", "--is-ancestor", older, revision)
+        except OperatorError:
+            return False
+        return True
+
     def is_dirty(self) -> bool:
         """Whether anything in the tree is not committed."""
         return bool(self._ask("status", "--porcelain", "--", "."))

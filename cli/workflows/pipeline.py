@@ -5,17 +5,17 @@ Run by the config machine's git hook on a push, and by hand. The first stage tha
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reclass_model.errors import OperatorError
+from reclass_model.repository import Repository
 
 if TYPE_CHECKING:
-    from reclass_model.repository import Repository
     from reclass_model.secrets import Keyring
 
 MODEL = Path("/srv/ostack-k8s/model")  # the Salt master's copy of the model
@@ -68,7 +68,7 @@ def run_pipeline(
 def _validate(change: Change) -> str:
     from reclass_model.validation import validate
 
-    report = validate(change.tree)
+    report = validate(change.tree, history=change.repository)
     if report.errors:
         raise OperatorError("the model is not valid", problems=report.errors)
     return f"{len(change.tree.node_names())} machine(s), {len(report.warnings)} warning(s)"
@@ -98,20 +98,22 @@ def _make_images(change: Change, push: bool) -> str:
 
 
 def _update(change: Change) -> str:
-    """Bring the Salt master's copy to the commit; a machine without one has nothing to update."""
+    """Bring the Salt master's copy to the commit; a machine without one has nothing to update.
+
+    Two pushes may be in the pipeline at once, and the older one may come last: it does not take the copy back.
+    """
     if not (MODEL / ".git").exists():
         return f"nothing to update: no {MODEL} on this machine"
-    git = ["git", "-C", str(MODEL)]
-    if change.repository.root != MODEL:
-        _run([*git, "fetch", "--quiet", str(change.repository.root), change.revision])
-    _run([*git, "checkout", "--quiet", "--force", "--detach", change.revision])
+    copy = Repository(MODEL)
+    with (MODEL / ".git/ostack-k8s.lock").open("w") as lock:
+        flock(lock, LOCK_EX)
+        if change.repository.root != copy.root:
+            copy.git("fetch", "--quiet", str(change.repository.root), change.revision)
+        there = copy.head()
+        if there != change.revision and copy.contains(there, change.revision):
+            return f"{MODEL} stays at {there[:12]}, which is newer: git -C {MODEL} checkout --detach REV goes back"
+        copy.git("checkout", "--quiet", "--force", "--detach", change.revision)
     return f"{MODEL} is at {change.revision[:12]}"
-
-
-def _run(call: list[str]) -> None:
-    done = subprocess.run(call, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise OperatorError(f"{' '.join(call)}: {done.stderr.strip()}", code="E005")
 
 
 STAGES: tuple[tuple[str, Callable[[Change], str]], ...] = (

@@ -34,12 +34,15 @@ class Report:
         return not self.errors
 
 
-def validate(repository: Repository) -> Report:
-    """Check the whole model. Raises OperatorError only where there is no model to check (E00x)."""
+def validate(repository: Repository, history: Repository | None = None) -> Report:
+    """Check the whole model. Raises OperatorError only where there is no model to check (E00x).
+
+    `history`: the repo in git that knows what is deployed, where `repository` is the exported tree of a commit.
+    """
     sources = Sources(repository)
     found = [*file_problems(sources), *check(repository, None)]
     if not any(is_error(problem) for problem in found):
-        found += _pillar_problems(repository, sources)
+        found += _pillar_problems(repository, sources, history or repository)
     merged = _told_once(found)
     return Report(
         errors=[problem for problem in merged if is_error(problem)],
@@ -51,7 +54,7 @@ def is_error(problem: Problem) -> bool:
     return problem.code.startswith("E")
 
 
-def _pillar_problems(repository: Repository, sources: Sources) -> list[Problem]:
+def _pillar_problems(repository: Repository, sources: Sources, history: Repository) -> list[Problem]:
     found: list[Problem] = []
     contracts, cluster = Contracts(repository, sources), Cluster(repository, sources)
     try:
@@ -62,7 +65,7 @@ def _pillar_problems(repository: Repository, sources: Sources) -> list[Problem]:
         return [*found, *error.problems]
     found += cluster.problems()
     if cluster.config is not None:
-        found += release_problems(_deployed(repository), cluster.config, repository, sources)
+        found += release_problems(_deployed(history), cluster.config, repository, sources)
     return found
 
 

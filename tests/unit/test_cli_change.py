@@ -14,8 +14,10 @@ import yaml
 
 from cli.commands.pki import compare
 from cli.main import main
+from cli.workflows import pipeline
 from reclass_model.inventory import Inventory
 from reclass_model.repository import Repository
+from reclass_model.secrets import Keyring
 
 Run = Callable[..., Any]
 CLUSTER = "classes/cluster/demo"
@@ -229,6 +231,37 @@ def test_the_pipeline_refuses_what_does_not_validate(repository: Repository, run
     change(repository, f"{CLUSTER}/init.yml", "openstack_version: epoxy", "openstack_version: kilo")
     stages = run("pipeline", "run", code=1)["stages"]
     assert [(stage["name"], stage["result"]) for stage in stages] == [("validate", "refused")]
+
+
+def test_the_pipeline_holds_a_commit_against_what_is_deployed(repository: Repository, run: Run) -> None:
+    repository.set_reference("deployed", "HEAD")
+    change(repository, f"{CLUSTER}/init.yml", 'kubernetes_version: "1.36.3"', 'kubernetes_version: "1.35.4"')
+    (stage,) = run("pipeline", "run", code=1)["stages"]
+    assert stage["name"] == "validate" and "E303" in stage["detail"]
+
+
+def test_the_pipeline_of_an_older_push_does_not_take_the_masters_copy_back(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "model"
+    repository.git("clone", "--quiet", str(repository.root), str(copy))
+    monkeypatch.setattr(pipeline, "MODEL", copy)
+    older = repository.head()
+    change(repository, f"{CLUSTER}/overlay/keystone.yml", "expiration: 3600", "expiration: 7200")
+    newer = repository.head()
+
+    def update(revision: str) -> str:
+        return dict(pipeline.STAGES)["update"](
+            pipeline.Change(repository, Keyring.find(repository), revision, repository, print)
+        )
+
+    assert newer[:12] in update(newer)
+    assert "stays" in update(older)
+    assert Repository(copy).head() == newer
+    repository.git("checkout", "--quiet", "-b", "other", older)
+    change(repository, f"{CLUSTER}/overlay/keystone.yml", "expiration: 3600", "expiration: 1800")
+    update(repository.head())  # not older, another: what is pushed last is right
+    assert Repository(copy).head() == repository.head()
 
 
 def test_the_pipeline_stops_where_images_are_not_locked(run: Run) -> None:
