@@ -291,12 +291,20 @@ def edit(repository: Repository, keyring: Keyring, change: Callable[[str], str])
 
     data = document.load(repository.secrets_file)
     before = {path: keyring.reveal(text) for path, text in _whole_tokens(data.get("parameters") or {}, ())}
+    text = change(yaml.safe_dump(before, sort_keys=False, width=1 << 16))
     try:
-        after = yaml.safe_load(change(yaml.safe_dump(before, sort_keys=False, width=1 << 16))) or {}
-    except yaml.YAMLError as error:
-        raise OperatorError(f"what was edited is not valid YAML: {error}", code="E101") from None
-    if not isinstance(after, dict):
+        after = yaml.load(text, yaml.BaseLoader)  # every value is text: 0123 is a password, not a number
+    except yaml.YAMLError as error:  # its own words show the line, and so the secret
+        raise OperatorError.unreadable(error, "what was edited") from None
+    if not isinstance(after, dict):  # also an emptied file: nobody means to lose every secret
         raise OperatorError("what was edited is no mapping of path: value", code="E101")
+    for path, value in after.items():
+        if not isinstance(value, str) or not value:
+            raise OperatorError(
+                f"{path} has no value, or more than one",
+                code="E101",
+                hint="one line `path: value` a secret; a line taken out removes the secret",
+            )
     changed = {path: value for path, value in after.items() if before.get(path) != value}
     gone = [path for path in before if path not in after]
     if changed or gone:
@@ -304,7 +312,7 @@ def edit(repository: Repository, keyring: Keyring, change: Callable[[str], str])
             recipients(repository, repository.secrets_file),
             digest_key(repository, keyring),
         )
-        sealed = {path: seal(str(value), keys, key) for path, value in changed.items()}
+        sealed = {path: seal(value, keys, key) for path, value in changed.items()}
         _store(repository, {**sealed, **dict.fromkeys(gone)})
     return [*changed, *gone]
 

@@ -171,6 +171,23 @@ def test_edit_seals_only_what_changed(repository: Repository, keyring: Keyring) 
     assert secrets.edit(repository, keyring, lambda text: text) == []
 
 
+@pytest.mark.parametrize("value", ["0123456", "1e5", "yes", "2026-01-01", "~"])
+def test_edit_takes_every_value_as_text(repository: Repository, keyring: Keyring, value: str) -> None:
+    secrets.edit(repository, keyring, lambda text: text + f"_param:new: {value}\n")
+    assert secrets.get_secret(repository, keyring, "new") == value
+
+
+@pytest.mark.parametrize("text", ['new: "hunter2', "new:", "new: [hunter2]", "hunter2", ""])
+def test_what_cannot_be_sealed_is_refused_without_showing_it(
+    repository: Repository, keyring: Keyring, text: str
+) -> None:
+    before = repository.secrets_file.read_text()
+    with pytest.raises(OperatorError) as caught:
+        secrets.edit(repository, keyring, lambda _: text)
+    assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
+    assert repository.secrets_file.read_text() == before
+
+
 def test_rekey_lets_a_new_operator_in(repository: Repository, keyring: Keyring, tmp_path: Path) -> None:
     secrets.set_secret(repository, keyring, "db_password", "word")
     pki.issue(repository, keyring)
