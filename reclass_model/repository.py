@@ -145,7 +145,7 @@ class Repository:
             done = subprocess.run(
                 ["git", "-C", str(self.root), *arguments],
                 capture_output=True,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, "LC_ALL": "C", **(environment or {})},  # its words are read below
                 check=False,
             )
         except FileNotFoundError:
@@ -264,7 +264,7 @@ class Repository:
 
 
 def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> None:
-    """Replace a file in one step: readers see the old or the new content, never half of it."""
+    """Replace a file in one step: whoever reads it, also after a power failure, sees the old content or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -272,6 +272,8 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> Non
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
             os.fchmod(stream.fileno(), mode)
+            stream.flush()
+            os.fsync(stream.fileno())
         os.replace(name, path)
     except BaseException:
         os.unlink(name)

@@ -124,7 +124,10 @@ def _reported(cluster: Cluster, plan: Plan | None, run: Callable[[], RolloutReco
     try:
         report = report_of(run(), plan)
     except OperatorError as error:
-        last = Records(cluster).latest() if not error.code.startswith("E64") else None
+        last = None
+        if not error.code.startswith("E64"):
+            with suppress(OperatorError):  # what ended the rollout is what to tell
+                last = Records(cluster.hurried()).latest()
         if last and last.state == "failed":
             keep(report_of(last, plan))
         raise

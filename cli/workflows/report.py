@@ -6,6 +6,7 @@ Kept as a file on the config machine (where its directory exists), so that it ou
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ REPORTS = Path("/srv/ostack-k8s/reports")  # made by the config machine's states
 
 
 def keep(report: Mapping[str, Any], directory: Path = REPORTS) -> Path | None:
-    """Write the report; None on a machine that keeps none."""
-    if not directory.is_dir():
+    """Write the report; None on a machine that keeps none, or where this user may not."""
+    if not os.access(directory, os.W_OK):
         return None
     path = directory / f"{report['rollout']}.json"
     write_atomically(path, json.dumps(report, indent=2) + "\n")
