@@ -11,6 +11,7 @@ from typing import Any
 from reclass_model.errors import OperatorError
 
 CLOCK_SKEW = timedelta(hours=1)  #: certificates start this much earlier, for clocks that are behind
+_END = "-----END CERTIFICATE-----"
 LONGEST_NAME = 64  #: characters of a common name
 
 
@@ -134,6 +135,19 @@ class Request:
         )
 
 
+def renewed(certificate: Any, start: datetime) -> Request:
+    """What to ask for to get another certificate of an authority, of the same name and as long a life."""
+    from cryptography.x509.oid import NameOID
+
+    name = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+    return Request(name, start, (certificate.not_valid_after_utc - certificate.not_valid_before_utc).days)
+
+
+def fits(key: Any, certificate: Any) -> bool:
+    """Whether a private key is the certificate's."""
+    return bool(key.public_key() == certificate.public_key())
+
+
 def issued_by(certificate: Any, authority: Any) -> bool:
     """Whether an authority signed a certificate."""
     from cryptography.exceptions import InvalidSignature
@@ -171,6 +185,11 @@ def load_certificate(pem: str) -> Any:
             code="E412",
             hint="restore it from git, or `pki rotate`",
         ) from None
+
+
+def split(bundle: str) -> list[str]:
+    """The certificates, in PEM, of a text that may hold several."""
+    return [f"{part.strip()}\n{_END}\n" for part in bundle.split(_END)[:-1]]
 
 
 def load_key(pem: str) -> Any:

@@ -2,9 +2,9 @@
 
 `issue` reads what each machine declares (CONTRACT: authority, certificate, keypair, authority_key, secret), makes what
 is missing, runs out or no longer matches, and writes three kinds of files under `classes/cluster/<name>/pki/`:
-`authorities.yml` (CA certificates, public), `authority-keys.yml` (CA keys and masters of what is shared; operators
-only, no class includes it) and `<fqdn>.yml` (a machine's own, for that machine). The certificates themselves are
-public, so `status` needs no key.
+`authorities.yml` (CA certificates, public; while a CA is replaced both, and the first one signs), `authority-keys.yml`
+(CA keys and masters of what is shared; operators only, no class includes it) and `<fqdn>.yml` (a machine's own, for
+that machine). The certificates themselves are public, so `status` needs no key.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ import yaml
 
 from reclass_model.certificates import (
     Request,
+    fits,
     issued_by,
     load_certificate,
     load_key,
     new_key,
     new_keypair,
+    renewed,
+    split,
     to_pem,
 )
 from reclass_model.errors import OperatorError
@@ -44,6 +47,20 @@ from reclass_model.secrets import (
 AUTHORITIES = "authorities.yml"
 RENEW_BEFORE = timedelta(days=30)  #: a certificate with less than this left is issued anew
 Pki = dict[str, dict[str, dict[str, str]]]  #: {"certificate": {name: {"certificate": PEM, …}}, …}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One of the steps that replace an authority."""
+
+    name: str
+    done: str  #: what is so when all machines are brought to it
+
+
+TRUST = Step("trust", "every machine trusts the new authority beside the old one")
+SIGN = Step("sign", "every certificate is signed by the new authority, the old one is still trusted")
+FORGET = Step("forget", "the old authority is trusted no more")
+STEPS = (TRUST, SIGN, FORGET)
 
 
 @dataclass(frozen=True)
@@ -71,10 +88,19 @@ def issue(
     `renew(node, name)` says which certificates are issued anew although they are good. Nothing is written unless all
     of it could be made. Raises OperatorError E410 for a declaration that makes no sense, E4xx from the keyring.
     """
+    _add_missing_files(repository)
+    return _issue(_Issuer(repository, keyring, progress, renew, now or datetime.now(UTC)))
+
+
+def _add_missing_files(repository: Repository) -> None:
     for name in (AUTHORITIES, *(f"{name}.yml" for name in repository.node_names())):
         if not (path := repository.pki_dir / name).exists():
             write_atomically(path, "parameters: {}\n")  # the model includes these files as classes
-    issuer = _Issuer(repository, keyring, progress, renew, now or datetime.now(UTC))
+
+
+def _issue(issuer: _Issuer) -> list[Path]:
+    """Make everything, then write it: the authorities last, because they say which step a rotation has come to."""
+    repository = issuer.repository
     machines: dict[str, Pki] = {}
     acquaintances: dict[str, list[str]] = {}  # machine → keypairs of which it knows every public half
     for node in Inventory(repository).nodes():
@@ -86,8 +112,8 @@ def issue(
             machines[machine]["public_key"] = {name: _public_halves(name, machines) for name in names}
     files = {
         repository.pki_dir / AUTHORITY_KEYS: issuer.masters,
-        repository.pki_dir / AUTHORITIES: {"authority": issuer.authorities},
         **{repository.pki_dir / f"{machine}.yml": content for machine, content in machines.items()},
+        repository.pki_dir / AUTHORITIES: {"authority": issuer.authorities},
     }
     return [path for path, content in files.items() if _write(path, content)]
 
@@ -120,6 +146,30 @@ def rotate(
         now=now,
         renew=lambda node, name: not wanted or not wanted.isdisjoint((node, name, f"{node}/{name}")),
     )
+
+
+def rotate_authority(
+    repository: Repository,
+    keyring: Keyring,
+    name: str,
+    progress: Callable[[str], None] = lambda line: None,
+    *,
+    now: datetime | None = None,
+) -> tuple[Step, list[Path]]:
+    """Take the next of the three steps (STEPS) that replace an authority while what it signed goes on working.
+
+    Each has to be on all machines before the next is taken, and is committed for that: E007 for a dirty tree. Raises
+    OperatorError E410 for an authority that there is not.
+    """
+    if repository.is_git() and repository.is_dirty():
+        raise OperatorError(
+            "there are uncommitted changes",
+            code="E007",
+            hint="commit them, bring all machines to them, then take the next step",
+        )
+    issuer = _Issuer(repository, keyring, progress, lambda node, name: False, now or datetime.now(UTC))
+    step = issuer.advance(name)
+    return step, _issue(issuer)
 
 
 def status(repository: Repository) -> list[Certificate]:
@@ -238,35 +288,65 @@ class _Issuer:
         """Make a CA unless its certificate and key are there."""
         if name in self.authorities and name in self.masters.get("authority", {}):
             return
-        key = new_key()
         request = Request(
             str(wanted.get("common_name", name)),
             self.now,
             int(wanted.get("days", 3650)),
         )
-        certificate = request.self_signed(key)
-        self._keys[name] = key
-        self.authorities[name] = {"certificate": to_pem(certificate)}
-        self.masters.setdefault("authority", {})[name] = {
-            "private_key": self._seal(to_pem(key), self.operators)
-        }
+        certificate, key = self._new_authority(request)
+        self.authorities[name] = {"certificate": certificate}
+        self.masters.setdefault("authority", {})[name] = {"private_key": key}
         self.progress(f"authority {name}")
 
-    def _sealed_key(self, name: str) -> str:
-        """The token of a CA's private key."""
-        if name not in self.authorities:
+    def _new_authority(self, request: Request) -> tuple[str, str]:
+        """The certificate of a new CA, and its sealed key."""
+        key = new_key()
+        return to_pem(request.self_signed(key)), self._seal(to_pem(key), self.operators)
+
+    def advance(self, name: str) -> Step:
+        """Take the next step of replacing a CA."""
+        keys = self._authority_keys(name)
+        signer, *others = split(self.authorities[name]["certificate"])
+        if not others:
+            request = renewed(load_certificate(signer), self.now)
+            certificate, keys["next_private_key"] = self._new_authority(request)
+            bundle, step = [signer, certificate], TRUST
+        elif len(keys) > 1 and self._sealed_key(name) == keys["private_key"]:
+            bundle, step = [*others, signer], SIGN
+        else:
+            self.masters["authority"][name] = {"private_key": self._sealed_key(name)}
+            bundle, step = [signer], FORGET
+        self.authorities[name] = {"certificate": "".join(bundle)}
+        return step
+
+    def _authority_keys(self, name: str) -> dict[str, str]:
+        if name not in self.authorities or name not in self.masters.get("authority", {}):
             raise OperatorError(
                 f"nobody declares the authority {name!r}",
                 code="E410",
                 hint=f"known: {', '.join(self.authorities) or 'none'} (pki:authority)",
             )
-        return self.masters["authority"][name]["private_key"]
+        return self.masters["authority"][name]
+
+    def _sealed_key(self, name: str) -> str:
+        """The token of the private key that a CA signs with; there are two while it is replaced."""
+        keys = list(self._authority_keys(name).values())
+        if len(keys) == 1:
+            return keys[0]
+        certificate = load_certificate(self.authorities[name]["certificate"])
+        for token in keys:
+            if fits(load_key(self.keyring.reveal(token)), certificate):
+                return token
+        raise OperatorError(
+            f"no key of the authority {name!r} fits its certificate", code="E412", hint="restore it from git"
+        )
 
     def _signer(self, name: str) -> Any:
         """The private key of a CA."""
-        if name not in self._keys:
-            self._keys[name] = load_key(self.keyring.reveal(self._sealed_key(name)))
-        return self._keys[name]
+        token = self._sealed_key(name)
+        if token not in self._keys:
+            self._keys[token] = load_key(self.keyring.reveal(token))
+        return self._keys[token]
 
     # --- what machines hold ---
 

@@ -33,18 +33,41 @@ def issue(invocation: Invocation) -> None:
 
 
 @command(
-    "rotate", "ostack-k8s pki rotate ctl01.mycloud.local", "ostack-k8s pki rotate etcd-server", group=pki
+    "rotate",
+    "ostack-k8s pki rotate ctl01.mycloud.local",
+    "ostack-k8s pki rotate etcd-server",
+    "ostack-k8s pki rotate --authority kubernetes",
+    group=pki,
 )
 @click.argument("names", nargs=-1)
-def rotate(invocation: Invocation, names: tuple[str, ...]) -> None:
+@click.option("--authority", metavar="NAME", help="Take the next step of replacing this authority.")
+def rotate(invocation: Invocation, names: tuple[str, ...], authority: str | None) -> None:
     """Issue certificates anew, with new keys.
 
     NAMES are machines, certificates, or MACHINE/CERTIFICATE; without any, all of them.
+
+    An authority is replaced in three steps, each brought to all machines before the next: they trust the new one, its
+    certificates replace the old one's, the old one is trusted no more. Nothing stops working on the way.
     """
     from reclass_model import pki as core
 
-    written = core.rotate(invocation.repository, invocation.keyring, names, progress=invocation.progress)
+    repository, keyring = invocation.repository, invocation.keyring
+    if authority is None:
+        _show(invocation, core.rotate(repository, keyring, names, progress=invocation.progress))
+        return
+    if names:
+        raise click.UsageError(
+            "With --authority all certificates that it signs are issued anew: name no others."
+        )
+    step, written = core.rotate_authority(repository, keyring, authority, progress=invocation.progress)
     _show(invocation, written)
+    number = core.STEPS.index(step) + 1
+    click.echo(f"Step {number} of {len(core.STEPS)}: once this is on all machines, {step.done}.", err=True)
+    if step != core.STEPS[-1]:
+        click.echo(
+            "Commit; salt-run state.orch ostack.underlay; `validate --live`; then this command again.",
+            err=True,
+        )
 
 
 @command("status", "ostack-k8s pki status", "ostack-k8s pki status --live -o json", group=pki)

@@ -42,7 +42,7 @@ def kubeconfig(repository: Repository, keyring: Keyring, path: Path | None = Non
         )
     server = f"https://{parameters['_param']['master_address']}:{API_PORT}"
     if not _still_good(path, server, authority):
-        certificate, key = _sign(authority, _authority_key(repository, keyring))
+        certificate, key = _sign(authority, _authority_key(repository, keyring, authority))
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomically(
             path,
@@ -65,14 +65,19 @@ def _still_good(path: Path, server: str, authority: str) -> bool:
     return bool(same and certificate.not_valid_after_utc - datetime.now(UTC) > _RENEW_BEFORE)
 
 
-def _authority_key(repository: Repository, keyring: Keyring) -> str:
+def _authority_key(repository: Repository, keyring: Keyring, authority: str) -> str:
     """The CA's private key: operators have it in the file of keys, the config machine in a master's file."""
+    from reclass_model.certificates import fits, load_certificate, load_key
+
     refusal: OperatorError | None = None
     for token in _tokens(repository):
         try:
-            return str(keyring.reveal(token))
+            key = str(keyring.reveal(token))
         except OperatorError as error:
             refusal = error
+            continue
+        if fits(load_key(key), load_certificate(authority)):  # while the CA is replaced there are two
+            return key
     why = f": {refusal.problems[0].message}" if refusal else ""
     raise OperatorError(
         f"the key of the authority {AUTHORITY!r} cannot be opened{why}",
@@ -90,9 +95,8 @@ def _tokens(repository: Repository) -> Iterator[str]:
         data: dict[str, Any] = yaml.safe_load(path.read_text()) or {}
         pki = (data.get("parameters") or {}).get("pki") or {}
         for section in ("authority", "authority_key"):
-            token = ((pki.get(section) or {}).get(AUTHORITY) or {}).get("private_key")
-            if token:
-                yield token
+            fields = (pki.get(section) or {}).get(AUTHORITY) or {}
+            yield from (token for name, token in fields.items() if name.endswith("private_key"))
 
 
 def _sign(authority: str, authority_key: str) -> tuple[str, str]:

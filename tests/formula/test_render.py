@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import shutil
+import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ import yaml
 
 from kubernetes_formula.salt_loader import FORMULA
 from reclass_model import pki
+from reclass_model.certificates import Request, new_key, to_pem
 from reclass_model.repository import Repository
 from reclass_model.secrets import Keyring
 
@@ -134,6 +138,38 @@ def test_glusterfs_over_tls(models: MODELS, caller: Callable[..., Any]) -> None:
     assert options["server.ssl"] == "on" and options["auth.ssl-allow"].split(",")[0] == node_of(
         model, "ctl01"
     )
+
+
+def test_a_kubelets_certificate_goes_with_the_authority_that_signed_it(
+    models: MODELS, caller: Callable[..., Any], tmp_path: Path
+) -> None:
+    """While the cluster's CA is replaced everything trusts both, and the one that signs is on its own in a file."""
+    start = datetime.now(UTC)
+    keys = new_key(), new_key()
+    old, new = (Request("kubernetes", start, 30).self_signed(key) for key in keys)
+    model = models("aio")
+    salt = caller(model, model.node_names()[0])
+    bundle = {"pki": {"authority": {"kubernetes": {"certificate": to_pem(new) + to_pem(old)}}}}
+    chunks = {
+        chunk["name"]: chunk for chunk in salt.cmd("state.show_low_sls", "kubernetes.pool", pillar=bundle)
+    }
+    signing = chunks["/etc/kubernetes/pki/ca.signing.crt"]["contents"]
+    assert signing == to_pem(new)
+    (tmp_path / "ca").write_text(signing)
+    absent = chunks["/var/lib/kubelet/kubeconfig"]
+    client = tmp_path / "client"
+
+    def goes() -> bool:
+        text = " && ".join(absent["onlyif"])
+        text = text.replace("/var/lib/kubelet/pki/kubelet-client-current.pem", str(client))
+        text = text.replace("/etc/kubernetes/pki/ca.signing.crt", str(tmp_path / "ca"))
+        return subprocess.run(["sh", "-c", text], capture_output=True).returncode == 0
+
+    assert not goes(), "there is none yet"
+    for authority, key, outlived in ((old, keys[0], True), (new, keys[1], False)):
+        certificate = Request("system:node:x", start, 1, usage=("client",)).signed(new_key(), authority, key)
+        client.write_text(to_pem(certificate))
+        assert goes() == outlived
 
 
 def test_only_the_first_master_writes_into_the_cluster(models: MODELS, caller: Callable[..., Any]) -> None:

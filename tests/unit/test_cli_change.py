@@ -270,6 +270,19 @@ def test_the_pipeline_stops_where_images_are_not_locked(run: Run) -> None:
     assert stages[-1]["name"] == "build" and "images lock" in stages[-1]["detail"]
 
 
+def test_an_authority_is_replaced_step_by_committed_step(repository: Repository, run: Run) -> None:
+    files = run("pki", "rotate", "--authority", "services")["files"]
+    assert [Path(file).name for file in files] == ["authority-keys.yml", "authorities.yml"]
+    assert "E007" in run("pki", "rotate", "--authority", "services", code=1)
+    repository.commit("Trust it", [repository.root])
+    plan = run("plan", "--from", "HEAD~1")
+    assert {node["name"] for node in plan["nodes"]} == set(repository.node_names()) and not plan["images"]
+    files = run("pki", "rotate", "--authority", "services")["files"]
+    assert f"{CLUSTER}/pki/cfg01.demo.local.yml" in files  # the registry's certificate
+    assert "name no others" in run("pki", "rotate", "--authority", "services", "cmp01.demo.local", code=2)
+    assert run("validate")["errors"] == []
+
+
 def test_deploy_refuses_another_plan_than_the_reviewed(run: Run) -> None:
     assert "E043" in run("deploy", "--plan", "000000000000", "--yes", code=1)
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from reclass_model import pki, secrets
-from reclass_model.certificates import issued_by, load_certificate
+from reclass_model.certificates import fits, issued_by, load_certificate, load_key, split
 from reclass_model.errors import OperatorError
 from reclass_model.inventory import Inventory
 from reclass_model.repository import Repository
@@ -279,6 +279,92 @@ def test_rotate_only_what_is_named(repository: Repository, keyring: Keyring) -> 
     with pytest.raises(OperatorError) as raised:
         pki.rotate(repository, keyring, ["nothing"])
     assert code_of(raised) == "E411"
+
+
+def authority(repository: Repository, name: str) -> list[str]:
+    return split(own(repository, "n0.t")["authority"][name]["certificate"])
+
+
+def test_an_authority_is_replaced_in_three_steps(repository: Repository, keyring: Keyring) -> None:
+    """At each of them everything that is in use is trusted; `issue` in between changes nothing."""
+    pki.issue(repository, keyring)
+    (old,) = authority(repository, "etcd")
+    year = datetime.now(UTC) + timedelta(days=100)
+
+    def leaf() -> str:
+        return str(own(repository, "n1.t")["certificate"]["etcd-server"]["certificate"])
+
+    def step() -> str:
+        done, _ = pki.rotate_authority(repository, keyring, "etcd", now=year)
+        assert pki.issue(repository, keyring, now=year) == []
+        assert leaf_key_fits()
+        return done.name
+
+    def leaf_key_fits() -> bool:
+        key = keyring.reveal(own(repository, "n1.t")["certificate"]["etcd-server"]["private_key"])
+        return fits(load_key(key), load_certificate(leaf()))
+
+    before = leaf()
+    assert step() == "trust"
+    first, new = authority(repository, "etcd")
+    assert (first, leaf()) == (old, before)
+    assert load_certificate(new).subject == load_certificate(old).subject
+    assert step() == "sign"
+    assert authority(repository, "etcd") == [new, old]
+    assert issued_by(load_certificate(leaf()), load_certificate(new))
+    assert step() == "forget"
+    assert authority(repository, "etcd") == [new]
+    keys = yaml.safe_load((repository.pki_dir / secrets.AUTHORITY_KEYS).read_text())["parameters"]["pki"]
+    assert list(keys["authority"]["etcd"]) == ["private_key"]
+    assert step() == "trust"  # and so on, years later
+
+
+def test_a_machine_that_signs_gets_the_key_with_the_second_step(
+    repository: Repository, keyring: Keyring
+) -> None:
+    pki.issue(repository, keyring)
+
+    for _ in range(3):
+        pki.rotate_authority(repository, keyring, "kubernetes", now=datetime.now(UTC) + timedelta(days=100))
+        sealed = own(repository, "n1.t")["authority_key"]["kubernetes"]["private_key"]
+        key = load_key(machine_keyring(repository, "n1.t").reveal(sealed))
+        assert fits(key, load_certificate(authority(repository, "kubernetes")[0]))
+
+
+def test_a_step_that_was_killed_is_taken_again(
+    repository: Repository, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each file that a step writes: what is there is consistent, and the same step follows."""
+    later = datetime.now(UTC) + timedelta(days=100)
+    pki.issue(repository, keyring)
+    write = pki._write
+    for wanted in ("trust", "sign", "forget"):
+        for allowed in range(4):
+            written: list[Path] = []
+
+            def interrupted(path: Path, content: Any) -> bool:
+                if len(written) == allowed:  # noqa: B023
+                    raise KeyboardInterrupt
+                written.append(path)  # noqa: B023
+                return write(path, content)
+
+            monkeypatch.setattr(pki, "_write", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                pki.rotate_authority(repository, keyring, "etcd", now=later)
+            monkeypatch.setattr(pki, "_write", write)
+        step, _ = pki.rotate_authority(repository, keyring, "etcd", now=later)
+        assert step.name == wanted
+        for name in ("n0.t", "n1.t", "n2.t"):
+            held = own(repository, name)["certificate"].get("etcd-server")
+            signer = load_certificate(authority(repository, "etcd")[0])
+            assert held is None or issued_by(load_certificate(held["certificate"]), signer)
+
+
+def test_an_authority_that_there_is_not(repository: Repository, keyring: Keyring) -> None:
+    pki.issue(repository, keyring)
+    with pytest.raises(OperatorError, match="kubernetes, etcd") as raised:
+        pki.rotate_authority(repository, keyring, "nobody")
+    assert code_of(raised) == "E410"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ include:
   "authorization-kubeconfig": file,
   "bind-address": "127.0.0.1",
   "cluster-cidr": kubernetes.common.pod_network,
-  "cluster-signing-cert-file": "/etc/kubernetes/pki/ca.crt",
+  "cluster-signing-cert-file": "/etc/kubernetes/pki/ca.signing.crt",
   "cluster-signing-key-file": "/etc/kubernetes/pki/ca.key",
   "kubeconfig": file,
   "leader-elect": true,

@@ -50,7 +50,9 @@ cluster DNS:
           replicas: {{ coredns.replicas }}
           selector: {matchLabels: {k8s-app: kube-dns}}
           template:
-            metadata: {labels: {k8s-app: kube-dns}}
+            metadata:
+              labels: {k8s-app: kube-dns}
+              annotations: {ostack-k8s.io/authority: '{{ (pillar["pki"]["authority"]["kubernetes"]["certificate"] | sha256)[:12] }}'}  # read at its start only
             spec:
               serviceAccountName: coredns
               priorityClassName: system-cluster-critical

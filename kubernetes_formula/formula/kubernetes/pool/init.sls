@@ -5,6 +5,7 @@ include:
   - kubernetes.gateway
   - kubernetes.pool.directory
   - kubernetes.pool.kubelet
+  - kubernetes.pool.client
   - kubernetes.pool.proxy
 {%- if kubernetes.pool.network.engine == "calico" %}
   - calico.node
