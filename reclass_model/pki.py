@@ -43,6 +43,7 @@ from reclass_model.secrets import (
     recipients,
     seal,
 )
+from reclass_model.sources import Loader, Sources
 
 AUTHORITIES = "authorities.yml"
 RENEW_BEFORE = timedelta(days=30)  #: a certificate with less than this left is issued anew
@@ -266,6 +267,10 @@ class _Issuer:
         self._keys: dict[str, Any] = {}
 
     @cached_property
+    def configs(self) -> list[str]:
+        return Sources(self.repository).config_machines()
+
+    @cached_property
     def digest_key(self) -> bytes:
         return digest_key(self.repository, self.keyring)
 
@@ -273,7 +278,7 @@ class _Issuer:
         """What the file of a machine holds."""
         path = self.repository.pki_dir / f"{node.name}.yml"
         declared, there = node.parameters.get("pki") or {}, _read(path)
-        readers = recipients(self.repository, path)
+        readers = recipients(self.repository, path, self.configs)
         for name, wanted in _present(declared.get("authority")):
             self._authority(name, wanted)
         sections: Pki = {
@@ -477,7 +482,7 @@ def _new_secret(wanted: Mapping[str, Any]) -> dict[str, str]:
 # --- files ---
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
     """PEM as literal blocks, so that a diff of it can be read."""
 
 
@@ -493,7 +498,7 @@ def _read(path: Path) -> Pki:
     if not path.is_file():
         return {}
     try:
-        data = yaml.safe_load(path.read_text()) or {}
+        data = yaml.load(path.read_text(), Loader) or {}
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise OperatorError.unreadable(error, f"pki/{path.name}") from None
     return dict((data.get("parameters") or {}).get("pki") or {})

@@ -119,7 +119,7 @@ class Repository:
 
         try:
             text = (self.root / SETTINGS_FILE).read_text()
-            raw = yaml.safe_load(text)
+            raw = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # a line a machine
         except (OSError, UnicodeError, yaml.YAMLError) as error:
             raise OperatorError.unreadable(error, SETTINGS_FILE, "E002", hint) from None
         lines = text.splitlines()

@@ -229,18 +229,19 @@ def _corrupt(why: str) -> OperatorError:
 # --- secrets in files ---
 
 
-def recipients(repository: Repository, path: Path) -> list[str]:
+def recipients(repository: Repository, path: Path, configs: Sequence[str] | None = None) -> list[str]:
     """The age public keys that may open the secrets of a file of the model.
 
     Authority keys: operators only. A machine's `pki/<fqdn>.yml`: operators, the config machine, that machine.
     Everything else: operators and the config machine. Raises OperatorError E405 for a machine without a key.
+    `configs`: the machines with the config role, if who asks about many files knows them; else every node file is read.
     """
     known = repository.settings.recipients
     operators = list(known.operators.values())
     in_pki = path.parent == repository.pki_dir
     if in_pki and path.name == AUTHORITY_KEYS:
         return operators
-    machines = dict.fromkeys(Sources(repository).config_machines())
+    machines = dict.fromkeys(Sources(repository).config_machines() if configs is None else configs)
     if in_pki and repository.node_file(path.stem).is_file():
         machines[path.stem] = None
     for machine in machines:
@@ -323,9 +324,10 @@ def rekey(repository: Repository, keyring: Keyring) -> list[Path]:
     All are opened before the first is written. Fingerprints, and so digests and deployments, stay.
     """
     key = digest_key(repository, keyring)
+    configs = Sources(repository).config_machines()
     written: dict[Path, str] = {}
     for path in dict.fromkeys(path for path, _, _ in _token_lines(repository)):
-        keys = recipients(repository, path)
+        keys = recipients(repository, path, configs)
         written[path] = TOKEN.sub(
             lambda found, keys=keys: seal(keyring.reveal(found[0]), keys, key),  # type: ignore[misc]
             path.read_text(),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from reclass_model.repository import Repository
 
 DEPLOYED = "deployed"  # refs/ostack-k8s/deployed, written by `deploy` where it ran
-PATIENCE_SECONDS = 1.0  # a plan is not worth a longer wait for a cluster that may not be there
+PATIENCE_SECONDS = 0.0  # a plan asks once: it is not worth the wait for a cluster that may not be there
 
 
 def plan_revisions(repository: Repository, before: str | None, after: str) -> Plan:

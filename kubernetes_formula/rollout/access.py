@@ -18,6 +18,7 @@ from reclass_model.errors import OperatorError
 from reclass_model.inventory import Inventory
 from reclass_model.repository import Repository, write_atomically
 from reclass_model.secrets import AUTHORITY_KEYS, Keyring
+from reclass_model.sources import Loader
 
 AUTHORITY = "kubernetes"
 COMMON_NAME = "ostack-k8s-admin"
@@ -83,16 +84,17 @@ def _authority_key(repository: Repository, keyring: Keyring, authority: str) -> 
         f"the key of the authority {AUTHORITY!r} cannot be opened{why}",
         code="E644",
         file=repository.relative(repository.pki_dir / AUTHORITY_KEYS),
-        hint="run this as an operator or on the config machine, or give a kubeconfig with --kubeconfig",
+        hint="run this as an operator, or as root on the config machine",
     )
 
 
 def _tokens(repository: Repository) -> Iterator[str]:
     masters = repository.pki_dir / AUTHORITY_KEYS
     for path in [masters, *sorted(repository.pki_dir.glob("*.yml"))]:
-        if not path.is_file():
-            continue
-        data: dict[str, Any] = yaml.safe_load(path.read_text()) or {}
+        text = path.read_text() if path.is_file() else ""
+        if path != masters and "authority_key:" not in text:
+            continue  # of a thousand machines few sign, and YAML takes its time
+        data: dict[str, Any] = yaml.load(text, Loader) or {}
         pki = (data.get("parameters") or {}).get("pki") or {}
         for section in ("authority", "authority_key"):
             fields = (pki.get(section) or {}).get(AUTHORITY) or {}

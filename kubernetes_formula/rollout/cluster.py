@@ -7,7 +7,9 @@ what it refuses becomes an OperatorError with the server's words.
 from __future__ import annotations
 
 import json
+import os
 import time
+from base64 import b64decode
 from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
@@ -60,23 +62,31 @@ class Refused(OperatorError):
 class Cluster:
     """One API server, as one user. `patience`: seconds to wait for a server that does not answer."""
 
-    def __init__(self, client: Any, patience: float = 60.0) -> None:
-        self._pool = client.rest_client.pool_manager
-        self._headers = {auth["key"]: auth["value"] for auth in client.configuration.auth_settings().values()}
-        self.server: str = client.configuration.host
+    def __init__(self, server: str, pool: Any, headers: Mapping[str, str], patience: float) -> None:
+        """`pool`: of urllib3, with both sides' certificates; `headers`: who asks, where no certificate says it."""
+        self.server = server
+        self._pool = pool
+        self._headers = dict(headers)
         self._patience = patience
 
     @classmethod
     def connect(cls, kubeconfig: Path, patience: float = 60.0) -> Cluster:
-        """The cluster of a kubeconfig; OperatorError E641 when there is none. Nothing is sent yet."""
-        from kubernetes import config
+        """The cluster of a kubeconfig's current context; OperatorError E641 when there is none. Nothing is sent yet."""
+        import urllib3
+        import yaml
 
         try:
-            client = config.new_client_from_config(str(kubeconfig))  # type: ignore[no-untyped-call]
-            return cls(client, patience)
-        except config.ConfigException as wrong:
+            data = yaml.safe_load(kubeconfig.read_text())
+            context = _named(data, "context", data["current-context"])
+            cluster, user = _named(data, "cluster", context["cluster"]), _named(data, "user", context["user"])
+            pool = urllib3.PoolManager(maxsize=4, ssl_context=_encryption(cluster, user))
+            headers = {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
+            return cls(cluster["server"], pool, headers, patience)
+        except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as wrong:
             raise OperatorError(
-                f"no cluster in {kubeconfig}: {wrong}", code="E641", hint="set KUBECONFIG"
+                f"no cluster in {kubeconfig}: {type(wrong).__name__}: {wrong}",
+                code="E641",
+                hint="remove it: it is made anew from the model",
             ) from None
 
     def hurried(self) -> Cluster:
@@ -205,6 +215,32 @@ class Cluster:
             raise _refusal(method, path, answer.status, answer.data)
         data: bytes = answer.data
         return data
+
+
+def _named(kubeconfig: Mapping[str, Any], kind: str, name: str) -> Mapping[str, Any]:
+    """The entry of that name; KeyError without one."""
+    found: Mapping[str, Any] = {each["name"]: each[kind] for each in kubeconfig[f"{kind}s"]}[name]
+    return found
+
+
+def _encryption(cluster: Mapping[str, Any], user: Mapping[str, Any]) -> Any:
+    """TLS with the CA and the client's certificate of a kubeconfig (as data, or as files)."""
+    import ssl
+
+    authority = cluster.get("certificate-authority-data")
+    context = ssl.create_default_context(
+        cafile=cluster.get("certificate-authority"),
+        cadata=b64decode(authority).decode() if authority else None,
+    )
+    if "client-certificate-data" in user:
+        # a file that has no name: a killed process leaves no key behind
+        with open(os.memfd_create("client"), "wb") as file:
+            file.write(b64decode(user["client-certificate-data"]) + b64decode(user["client-key-data"]))
+            file.flush()
+            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+    elif "client-certificate" in user:
+        context.load_cert_chain(user["client-certificate"], user["client-key"])
+    return context
 
 
 def _path(kind: str, namespace: str, name: str = "") -> str:
