@@ -78,7 +78,7 @@ def _authority_key(repository: Repository, keyring: Keyring) -> str:
         f"the key of the authority {AUTHORITY!r} cannot be opened{why}",
         code="E644",
         file=repository.relative(repository.pki_dir / AUTHORITY_KEYS),
-        hint="run this as an operator or on the config machine, or give a kubeconfig with --kubeconfig",
+        hint="run this as an operator or on the config machine",
     )
 
 

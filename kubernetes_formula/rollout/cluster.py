@@ -40,6 +40,7 @@ _JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _RETRY_SECONDS = 1.0
+_FIRST_SECONDS = 10.0  # a server that never answered is not one that is away for a moment
 _CONNECT_SECONDS = 3.0  # where packets are dropped nothing else ends the waiting
 _READ_SECONDS = 30.0
 _OVERLOADED = (429, 503)
@@ -61,6 +62,7 @@ class Cluster:
         self._headers = {auth["key"]: auth["value"] for auth in client.configuration.auth_settings().values()}
         self.server: str = client.configuration.host
         self._patience = patience
+        self._answered = False
 
     @classmethod
     def connect(cls, kubeconfig: Path, patience: float = 60.0) -> Cluster:
@@ -72,7 +74,9 @@ class Cluster:
             return cls(client, patience)
         except config.ConfigException as wrong:
             raise OperatorError(
-                f"no cluster in {kubeconfig}: {wrong}", code="E641", hint="set KUBECONFIG"
+                f"no cluster in {kubeconfig}: {wrong}",
+                code="E641",
+                hint="delete it: it is made anew from the model",
             ) from None
 
     def get(self, kind: str, namespace: str, name: str) -> Object | None:
@@ -157,15 +161,24 @@ class Cluster:
         text = None if body is None else json.dumps(body)
         headers = {**self._headers, "Accept": _JSON, "Content-Type": content_type}
         timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS)
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + (
+            self._patience if self._answered else min(self._patience, _FIRST_SECONDS)
+        )
         while True:
             try:
                 answer = self._pool.request(
                     method, url, body=text, headers=headers, timeout=timeout, retries=False
                 )
+                self._answered = True
                 if answer.status not in _OVERLOADED or time.monotonic() > deadline:
                     break
             except urllib3.exceptions.HTTPError as wrong:
+                if "CERTIFICATE_VERIFY_FAILED" in str(wrong):  # no waiting makes it another server
+                    raise OperatorError(
+                        f"what answers at {self.server} is not signed by this model's authority: {wrong}",
+                        code="E642",
+                        hint="is this the right cluster? On the config machine: `ostack-k8s pki status --live`",
+                    ) from None
                 if time.monotonic() > deadline:
                     raise OperatorError(
                         f"the Kubernetes API at {self.server} does not answer: {wrong}",

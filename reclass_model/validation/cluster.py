@@ -53,7 +53,8 @@ class Cluster:
     def add(self, node: Node) -> None:
         """Take note of a machine."""
         parameters = node.parameters
-        own = parameters.get("_param") or {}
+        own = parameters.get("_param")
+        own = own if isinstance(own, Mapping) else {}
         roles = frozenset(name.rsplit(".", 1)[1] for name in node.classes if name.startswith("system.role."))
         labels = (
             get(parameters, LABELS, None) if get(parameters, "kubernetes:pool", None) is not None else None

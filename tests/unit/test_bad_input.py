@@ -101,6 +101,35 @@ def test_a_file_that_is_no_text(repository: Repository, say: Say, command: str) 
     assert f"E101 {CLUSTER}/init.yml: not text in UTF-8" in said.err
 
 
+def test_what_is_no_machine_is_told_once_and_hides_no_machine(repository: Repository, say: Say) -> None:
+    (repository.nodes_dir / "x.yml").mkdir()
+    assert "E107 nodes/x.yml: this is no machine's file" in say("validate").err
+    assert "cmp01.demo.local" in say("inventory").out
+    (repository.nodes_dir / "l.yml").symlink_to("l.yml")
+    assert say("inventory").err.count("E107") == 1
+
+
+def test_what_the_engine_does_not_read_has_a_line_everywhere(repository: Repository, say: Say) -> None:
+    node = repository.node_file("cmp01.demo.local")
+    text = node.read_text()
+    for odd in ("    ? [a, b]\n    : 1\n", "    password: !vault x\n"):
+        node.write_text(text + odd)
+        for command in (
+            ["inventory"],
+            ["inventory", "cmp01.demo.local"],
+            ["why", "cmp01.demo.local", "_param"],
+        ):
+            assert f"E107 nodes/cmp01.demo.local.yml:{text.count(chr(10)) + 1}" in say(*command).err
+
+
+def test_keys_of_several_types(repository: Repository, say: Say) -> None:
+    with (repository.root / CLUSTER / "overlay" / "keystone.yml").open("a") as file:
+        file.write("  9: x\n  other: {1: a, b: c, null: d}\n")
+    repository.commit("keys", [repository.classes_dir])
+    assert "other" in say("plan", "--from", "HEAD~1").out
+    assert "W110" in say("validate").err
+
+
 def test_a_link_that_leads_to_nothing(repository: Repository, say: Say) -> None:
     (repository.root / CLUSTER / "init.yml").unlink()
     (repository.root / CLUSTER / "init.yml").symlink_to("nowhere")
@@ -174,6 +203,43 @@ def test_no_git_repository(repository: Repository, say: Say) -> None:
     shutil.rmtree(repository.root / ".git")
     for command in ("plan", "update"):
         assert re.search("E005 .* is not a git repository\n.*git init", say(*command.split()).err)
+
+
+def run(shell: str, directory: Path, **environment: str) -> Said:
+    """A line of shell as a person types it; `$O` is the command."""
+    done = subprocess.run(
+        ["bash", "-c", shell], capture_output=True, text=True, cwd=directory, check=False,
+        env={**os.environ, "O": f"{sys.executable} -m cli.main", **environment},
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr and "fault of ostack-k8s" not in done.stderr, done.stderr
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_locale_that_is_not_utf_8(repository: Repository) -> None:
+    with (repository.root / CLUSTER / "init.yml").open("a") as file:
+        file.write("    name: café\n")
+    latin = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    said = run("$O why cmp01.demo.local _param:name", repository.root, **latin)
+    assert said.code == 0 and said.out.startswith("_param:name = café")
+    assert (
+        "caf\\xe9"
+        in run("$O why cmp01.demo.local _param:name", repository.root, PYTHONIOENCODING="ascii").out
+    )
+
+
+@pytest.mark.parametrize(
+    ("shell", "code"),
+    [
+        ("$O validate >&-", 0),
+        ("$O validate >&- 2>&- <&-", 0),
+        ("$O inventory nope 2>&-", 1),
+        ("$O init new <&-", 2),
+        ("$O deploy <&-", 2),
+        ("$O validate >/dev/full", 1),
+    ],
+)
+def test_streams_that_are_closed_or_full(repository: Repository, shell: str, code: int) -> None:
+    assert run(shell, repository.root).code == code
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small disk")
