@@ -191,6 +191,59 @@ def test_a_corrupt_secret_has_a_place(repository: Repository, say: Say) -> None:
         assert said.code == 1 and place in said.err, said.err
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "E401 cannot read the age identity .*/mine.age: No such file"),
+        (b"", "E401 .*/mine.age is no age identity\n.*AGE-SECRET-KEY-1"),
+        (b"\xff\x91", "E401 .*/mine.age is no age identity"),
+    ],
+)
+def test_an_identity_that_was_named_is_the_only_one(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, words: str
+) -> None:
+    monkeypatch.setenv("OSTACK_K8S_IDENTITY_DIR", str(Path(os.environ["OSTACK_K8S_IDENTITY"]).parent))
+    monkeypatch.setenv("OSTACK_K8S_IDENTITY", str(tmp_path / "mine.age"))
+    if content is not None:
+        (tmp_path / "mine.age").write_bytes(content)
+    assert re.search(words, say("secrets", "check").err)
+
+
+def test_the_hint_of_many_secrets_is_said_once(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reclass_model.secrets import new_identity
+
+    new_identity(tmp_path / "other.age")
+    monkeypatch.setenv("OSTACK_K8S_IDENTITY", str(tmp_path / "other.age"))
+    said = say("secrets", "check").err
+    assert said.count("E402") > 10 and said.count("hint:") == 1
+
+
+@pytest.mark.parametrize(
+    ("shell", "words"),
+    [
+        ("echo x | $O secrets set ''", "E404 '' is no path"),
+        ("echo x | $O secrets set a:", "E404 'a:' is no path"),
+        ("printf '\\377' | $O secrets set a", "not text in UTF-8"),
+        ("$O secrets set a </dev/null", "the pipe is empty"),
+        (f"echo '  x: [' >>{CLUSTER}/secrets.yml; echo x | $O secrets set a", f"E101 {CLUSTER}/secrets.yml:"),
+        (f"rm {CLUSTER}/secrets.yml; echo x | $O secrets set a", "E404 .*'secret_digest_key'\n.*from git"),
+    ],
+)
+def test_secrets_that_cannot_be_set(repository: Repository, shell: str, words: str) -> None:
+    said = run(shell, repository.root)
+    assert said.code in (1, 2) and re.search(words, said.err), said.err
+
+
+def test_a_corrupt_certificate_is_issued_anew(repository: Repository, say: Say) -> None:
+    file = repository.pki_dir / "kmst01.demo.local.yml"
+    file.write_text(file.read_text().replace("BEGIN CERTIFICATE", "BEGIN CERT", 1))
+    assert "not issued" in say("pki", "status").out
+    assert "pki/kmst01.demo.local.yml" in say("pki", "issue").out
+    assert "not issued" not in say("pki", "status").out
+
+
 def test_what_is_not_committed_is_not_deployed_and_that_is_said(repository: Repository, say: Say) -> None:
     with (repository.root / CLUSTER / "init.yml").open("a") as file:
         file.write("# a word\n")
