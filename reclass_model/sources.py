@@ -93,7 +93,7 @@ class Sources:
     def machine(self, node: str) -> Source:
         """The file of a machine. Raises OperatorError E003 when there is none."""
         path = self.repository.node_file(node)
-        if not path.is_file():
+        if "/" in node or not path.is_file():
             raise OperatorError(
                 f"the model has no machine {node!r}",
                 code="E003",

@@ -144,8 +144,9 @@ class Cluster:
 
     def _even_membership(self) -> Iterator[Problem]:
         node, members = self._members.get(ETCD_MEMBERS, ("", {}))
-        if members and len(members) % 2 == 0:
+        if node and len(members) % 2 == 0:
             what = f"etcd has {len(members)} members; an even number tolerates no more failures than one less"
+            what = what if members else "etcd has no members: there is no Kubernetes without one"
             yield self._at(node, ETCD_MEMBERS, "E203", what, "1, 3 or 5 members", follow=False)
 
     def _membership(self, path: str, roles: frozenset[str]) -> Iterator[Problem]:

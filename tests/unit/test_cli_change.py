@@ -291,7 +291,7 @@ def test_what_a_machine_has_is_held_against_the_model(repository: Repository, ru
 def test_an_empty_pipe_is_no_secret(
     repository: Repository, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
     assert "pipe is empty" in run("secrets", "set", "smtp_password", code=2)
     assert "smtp_password" not in repository.secrets_file.read_text()
 
