@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Any, NoReturn
 
 import click
@@ -115,6 +116,7 @@ def root() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and leave with its exit code."""
+    _settle_streams()
     try:
         result: Any = root.main(args=arguments, prog_name="ostack-k8s", standalone_mode=False)
         sys.stdout.flush()
@@ -133,6 +135,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
         code = explain(error)
     sys.exit(code)
+
+
+def _settle_streams() -> None:
+    """All text is UTF-8, here and in what we start, whatever the locale; what was closed reads and writes nothing."""
+    if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, sys.orig_argv)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in the order of their descriptors
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+        elif isinstance(stream, TextIOWrapper) and mode == "w":
+            stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

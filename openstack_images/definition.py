@@ -167,7 +167,7 @@ def images(parameters: Mapping[str, Any], lock: Lock, registry: str) -> dict[str
 def _declared(parameters: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for system in sorted(parameters):
         roles = parameters[system]
-        for role in sorted(roles) if isinstance(roles, Mapping) else ():
+        for role in sorted(roles, key=str) if isinstance(roles, Mapping) else ():
             image = roles[role].get("image") if isinstance(roles[role], Mapping) else None
             if isinstance(image, Mapping):
                 yield f"{system}:{role}", image

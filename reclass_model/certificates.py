@@ -179,11 +179,11 @@ def load_certificate(pem: str) -> Any:
 
     try:
         return x509.load_pem_x509_certificate(pem.encode())
-    except ValueError as error:
+    except ValueError:
         raise OperatorError(
-            f"a certificate of the model is corrupt: {error}",
+            "a certificate of the model is corrupt",
             code="E412",
-            hint="restore it from git, or `pki rotate`",
+            hint="restore pki/authorities.yml from git",
         ) from None
 
 

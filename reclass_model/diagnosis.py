@@ -49,6 +49,8 @@ def diagnose(repository: Repository, node: str, said: str) -> Problem:
         place = _last(hit for hit in scalars(chain) if hit.text == found["text"])
         what = f"a reference is not closed or empty in {found['text']!r}"
         return _at(place, "E108", what, node, "a reference is ${a:b}; a literal one is written \\${a:b}")
+    if said.startswith("Error while discovering"):  # a link in a circle, a directory that cannot be read
+        return Problem("E107", said)
     return Problem(
         "E100",
         said.removeprefix(f"Error while rendering {node}: "),

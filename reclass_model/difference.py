@@ -108,7 +108,10 @@ def _differences(old: Any, new: Any, path: tuple[str, ...]) -> Iterator[tuple[st
 
 
 def _canonical(value: Any) -> str:
-    return json.dumps(stable(value), sort_keys=True, default=str)
+    named = json.loads(
+        json.dumps(stable(value), default=str)
+    )  # YAML has keys of several types, which do not sort
+    return json.dumps(named, sort_keys=True)
 
 
 def underlay(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reclass_model.errors import OperatorError
-from reclass_model.repository import write_atomically
+from reclass_model.repository import Repository, write_atomically
 
 
 def load(path: Path) -> Any:
@@ -21,7 +21,7 @@ def load(path: Path) -> Any:
     try:
         return (_yaml().load(path.read_text()) if path.is_file() else None) or {}
     except (OSError, UnicodeError, YAMLError) as error:
-        raise OperatorError.unreadable(error, str(path)) from None
+        raise OperatorError.unreadable(error, Repository.find(path.parent).relative(path)) from None
 
 
 def store(path: Path, content: Any) -> None:

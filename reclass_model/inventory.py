@@ -41,8 +41,8 @@ class Inventory:
 
     @cached_property
     def _engine(self) -> Any:
-        # Where RUST_BACKTRACE is set, the engine would record one for each of its inner errors and take twice as long.
-        os.environ.setdefault("RUST_LIB_BACKTRACE", "0")
+        # Where it is set, the engine would record one for each of its inner errors and take twice as long.
+        os.environ["RUST_BACKTRACE"] = "0"
         import reclass_rs
 
         for directory in (self.repository.nodes_dir, self.repository.classes_dir):
@@ -88,8 +88,11 @@ class Inventory:
         except ValueError:
             yield from self._one_by_one()
             return
-        for name in sorted(rendered):
-            yield _node(name, rendered.pop(name))
+        for name in (
+            self.repository.node_names()
+        ):  # the engine also reads what is no machine's file; `validate` tells
+            if name in rendered:
+                yield _node(name, rendered.pop(name))
 
     def _one_by_one(self) -> Iterator[Node]:
         problems: list[Problem] = []
@@ -102,7 +105,8 @@ class Inventory:
                 broken += 1
                 if broken == _BROKEN_MACHINES:
                     break
-        raise OperatorError.of(*problems)
+        if problems:
+            raise OperatorError.of(*dict.fromkeys(problems))
 
     def config_node(self) -> Node:
         """The one machine that carries the overlay, rendered when first asked for: every part of a command asks.
@@ -166,7 +170,9 @@ def _answer(ask: Callable[[], Any]) -> dict[str, Any]:
 def _node(name: str, rendered: dict[str, Any]) -> Node:
     """What the engine rendered, with the key that Salt's top file reads."""
     classes, applications = rendered["classes"], rendered["applications"]
-    parameters: dict[str, Any] = rendered["parameters"]
+    parameters = {
+        str(key): value for key, value in rendered["parameters"].items()
+    }  # YAML has keys that are numbers
     parameters["_reclass_"] = {
         "name": {"full": name},
         "environment": "base",

@@ -45,6 +45,7 @@ class Role:
     prefix: str
     first: int
     several: bool  #: belongs to clouds of several machines only
+    needed: bool  #: no cloud is without a machine of this role
     member: tuple[str, ...]  #: pillar paths of the member lists they join
     cluster: tuple[str, ...]  #: classes of the cluster that they alone include
 
@@ -66,6 +67,7 @@ def roles() -> dict[str, Role]:
             role["prefix"],
             role["first"],
             role.get("several", False),
+            role.get("needed", False),
             tuple(role["member"]),
             tuple(role.get("cluster", ())),
         )
@@ -154,7 +156,7 @@ def add(
     domain = get(inventory.config_node().parameters, "_param:cluster_domain")
     fqdn = name if "." in name else f"{name}.{domain}"
     _refuse(inventory, fqdn, role_names)
-    machine = Machine(fqdn, _address(inventory, address), tuple(role_names))
+    machine = Machine(fqdn, _address(inventory, address), tuple(dict.fromkeys(role_names)))
     keyring = secrets.Keyring.find(repository)
     public = secrets.new_identity(keyring.path.parent / "machines" / f"{fqdn}.age")
     try:
@@ -164,7 +166,7 @@ def add(
             lambda document: document["recipients"]["machines"].update({fqdn: public}),
         )
         write_atomically(repository.node_file(fqdn), node_file(machine, repository.settings.cluster_name))
-        progress(f"{fqdn} {machine.address} {' '.join(role_names)}")
+        progress(f"{fqdn} {machine.address} {' '.join(machine.roles)}")
         # anew: the settings have one more recipient
         pki.issue(Repository(repository.root), keyring, progress=progress)
     except BaseException:
@@ -228,7 +230,7 @@ def remove(repository: Repository, name: str, progress: Callable[[str], None]) -
     """Take a machine out of the model; the path its node file had. Nothing is committed.
 
     Its certificates stay valid until they end: the secrets it could read have to be changed by a person.
-    Raises OperatorError E003 for an unknown machine.
+    Raises OperatorError E003 for an unknown machine, E009 for the last one of a role that every cloud needs.
     """
     from reclass_model import pki, secrets
 
@@ -236,11 +238,28 @@ def remove(repository: Repository, name: str, progress: Callable[[str], None]) -
     fqdn = name if name in names else next((known for known in names if known.split(".")[0] == name), name)
     if fqdn not in names:
         raise OperatorError(f"no machine {name!r}", code="E003", hint=f"machines: {', '.join(names)}")
+    _refuse_the_last(repository, fqdn)
     _take_out(repository, fqdn)
     progress(f"{fqdn} is out of the model")
     left = Repository(repository.root)
     pki.issue(left, secrets.Keyring.find(left), progress=progress)  # nobody knows its public keys any more
     return repository.node_file(fqdn)
+
+
+def _refuse_the_last(repository: Repository, fqdn: str) -> None:
+    """OperatorError E009 where no other machine has a role of this one that every cloud needs."""
+    from reclass_model.sources import Sources
+
+    sources = Sources(repository)
+    others = {name for node in repository.node_names() if node != fqdn for name in sources.classes(node)}
+    for role in roles().values():
+        name = f"{ROLE_CLASS}{role.name}"
+        if role.needed and name in sources.classes(fqdn) and name not in others:
+            what, hint = (
+                f"{fqdn} is the last machine with the role {role.name}",
+                "give the role to another first",
+            )
+            raise OperatorError(what, code="E009", file=f"nodes/{fqdn}.yml", hint=hint)
 
 
 def _take_out(repository: Repository, fqdn: str) -> None:

@@ -215,9 +215,7 @@ def end_of(text: str) -> datetime | None:
 
 
 def _certificate(node: str | None, name: str, authority: str, declared: Mapping[str, Any]) -> Certificate:
-    end = (
-        load_certificate(declared["certificate"]).not_valid_after_utc if declared.get("certificate") else None
-    )
+    end = end_of(declared.get("certificate") or "")
     return Certificate(
         node, name, authority, str(declared.get("common_name", name)), end, tuple(_names(declared))
     )
@@ -404,7 +402,7 @@ class _Issuer:
 
     def _good(self, pem: str, request: Request, authority: str) -> bool:
         """Whether a certificate is what is declared, by the present authority, and lasts."""
-        if not pem or authority not in self.authorities:
+        if end_of(pem) is None or authority not in self.authorities:
             return False
         certificate, issuer = (
             load_certificate(pem),

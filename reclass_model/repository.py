@@ -88,7 +88,7 @@ class Repository:
 
     def node_names(self) -> list[str]:
         """Every machine of the model, sorted."""
-        return sorted(path.stem for path in self.nodes_dir.glob("*.yml"))
+        return sorted(path.stem for path in self.nodes_dir.glob("*.yml") if path.suffix and path.is_file())
 
     def node_file(self, name: str) -> Path:
         return self.nodes_dir / f"{name}.yml"

@@ -114,6 +114,8 @@ def _read_identity(path: Path) -> Any:
         lines = path.read_text().splitlines()
     except OSError as error:
         raise OperatorError(f"cannot read the age identity {path}: {error.strerror}", code="E401") from None
+    except UnicodeError:
+        lines = []
     try:
         return pyrage.x25519.Identity.from_str(
             next(line for line in lines if line.startswith("AGE-SECRET-KEY-"))
@@ -163,8 +165,9 @@ class Keyring:
         places = identity_places(
             repository.settings.cluster_name, repository.git_setting("ostack-k8s.identity")
         )
+        named = os.environ.get("OSTACK_K8S_IDENTITY")
         for path in places:
-            if path.is_file():
+            if path.is_file() or str(path) == named:  # who names one means no other
                 return cls(path, repository)
         raise OperatorError(
             f"no age identity for cluster {repository.settings.cluster_name!r}",
@@ -268,7 +271,9 @@ def get_secret(repository: Repository, keyring: Keyring, path: str) -> str:
             f"no secret {path!r}",
             code="E404",
             file=repository.relative(repository.secrets_file),
-            hint=f"`ostack-k8s secrets set {path}` makes one",
+            hint="restore it from git"
+            if path == DIGEST_KEY
+            else f"`ostack-k8s secrets set {path}` makes one",
         )
     return str(keyring.reveal(found))
 
@@ -383,6 +388,10 @@ def _whole_tokens(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]
 
 def _keys(path: str) -> list[str]:
     keys = path.split(":")
+    if not all(keys):
+        raise OperatorError(
+            f"{path!r} is no path of a value", code="E404", hint="the name of a `_param`, or a:b:c"
+        )
     return ["parameters", *(keys if len(keys) > 1 else ["_param", path])]
 
 

@@ -93,7 +93,7 @@ class Sources:
     def machine(self, node: str) -> Source:
         """The file of a machine. Raises OperatorError E003 when there is none."""
         path = self.repository.node_file(node)
-        if not path.is_file():
+        if "/" in node or not path.is_file():
             raise OperatorError(
                 f"the model has no machine {node!r}",
                 code="E003",
@@ -140,6 +140,10 @@ def parse(text: str, file: str, name: str) -> Source:
         hint = "indent with spaces, not tabs" if "tab" in what or "any token" in what else None
         hint = "a bracket or brace that opens here is not closed" if unclosed else hint
         line = mark.line + 1 if mark else None
+        for number, written in enumerate(text.splitlines(), 1):
+            if written.startswith("<<<<<<< "):
+                line, hint = number, "git merged this file and could not settle it: `git status`"
+                break
         return Source(
             file, name, None, (Problem("E101", f"not valid YAML: {what}", file=file, line=line, hint=hint),)
         )

@@ -35,6 +35,12 @@ def update(repository: Repository, progress: Callable[[str], None]) -> Updated:
     Raises OperatorError E007 for uncommitted changes, E008 when there is no pristine commit to start from.
     """
     before = repository.settings.library_version
+    if (repository.root / ".git" / "MERGE_HEAD").exists():
+        raise OperatorError(
+            "a merge is not finished",
+            code="E007",
+            hint="settle its conflicts and `git commit`, or `git merge --abort`; then update again",
+        )
     if repository.is_dirty():
         raise OperatorError(
             "there are uncommitted changes",
@@ -60,7 +66,6 @@ def update(repository: Repository, progress: Callable[[str], None]) -> Updated:
         finally:
             repository.git("worktree", "remove", "--force", str(tree))
     if head == base:
-        progress(f"the library is {before} already")
         return Updated(before, before, ())
     progress(f"merging library {library_version()} (was {before})")
     return Updated(before, library_version(), _merge(repository, head))

@@ -87,7 +87,10 @@ def status(invocation: Invocation, docker_host: str | None) -> None:
     """Show the machines and their health: container, systemd, Salt minion, applied commit, BGP, node."""
     from kubernetes_formula import lab as core
 
-    _show(invocation, core.status(invocation.repository, docker_host=docker_host))
+    state = core.status(invocation.repository, docker_host=docker_host)
+    _show(invocation, state)
+    if not state.nodes:
+        click.echo("No machine is there: `ostack-k8s lab up` starts them.", err=True)
 
 
 @command("exec", "ostack-k8s lab exec aio01.mycloud.local -- kubectl get nodes", group=lab)

@@ -65,7 +65,7 @@ def inventory(invocation: Invocation, node: str | None, reveal: bool) -> None:
         return
     show = invocation.keyring.reveal if reveal else mask
     revision = revision_of(invocation.repository)
-    machines = [model.node(node)] if node else model.nodes()
+    machines = [model.node(node)] if node is not None else model.nodes()
     rendered = (
         (
             machine.name,

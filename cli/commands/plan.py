@@ -33,7 +33,10 @@ def plan(invocation: Invocation, before: str | None, after: str, detailed_exitco
         before = deployed_revision(repository)
     warnings = left_out(repository, after)
     made = plan_revisions(repository, before, after)
-    names = (repository.describe(before) if before else "nothing deployed", repository.describe(after))
+    names = (
+        repository.describe(made.before) if made.before else "nothing deployed",
+        repository.describe(after),
+    )
     invocation.show({**made.data, "warnings": warnings}, lambda: print_plan(made, names, warnings))
     if not invocation.for_people:
         for warning in warnings:

@@ -95,7 +95,10 @@ def _read_value(name: str) -> str:
     if sys.stdin.isatty():
         answer: str = click.prompt(f"Value of {name}", hide_input=True, confirmation_prompt=True, err=True)
         return answer
-    value = sys.stdin.read().removesuffix("\n")
+    try:
+        value = sys.stdin.buffer.read().decode().removesuffix("\n")
+    except UnicodeError:
+        raise click.UsageError(f"The value of {name} is not text in UTF-8: pipe it through base64.") from None
     if not value:
         raise click.UsageError(
             f"No value of {name} came: there is no terminal to ask on, and the pipe is empty."

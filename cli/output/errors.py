@@ -9,6 +9,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterable
+from itertools import zip_longest
 from pathlib import Path
 
 import click
@@ -45,15 +46,16 @@ def place_of(file: str | None, line: int | None) -> str:
 
 
 def print_problems(problems: Iterable[Problem], colour: str) -> None:
-    """One line for each problem, and one for its hint."""
-    for problem in problems:
+    """One line for each problem, and one for its hint; what several in a row have in common is said after the last."""
+    told = list(problems)
+    for problem, following in zip_longest(told, told[1:]):
         place = place_of(problem.file, problem.line)
         click.secho(problem.code, fg=colour, bold=True, nl=False, err=True)
         click.echo(f" {place}: {problem.message}" if place else f" {problem.message}", err=True)
         about = ", ".join(part for part in (problem.node, problem.path) if part)
         if about:
             click.secho(f"      in {about}", dim=True, err=True)
-        if problem.hint:
+        if problem.hint and not (following and following.hint == problem.hint):
             click.echo(f"      {click.style('hint:', fg='cyan')} {problem.hint}", err=True)
 
 

@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 0.0  # a plan asks once: it is not worth the wait for a clust
 def plan_revisions(repository: Repository, before: str | None, after: str) -> Plan:
     """The plan from one commit to another; None: from nothing. OperatorError E006 for an unknown commit."""
     with ExitStack() as exported:
-        old = repository.resolve(before) if before else None
+        old = repository.resolve(before) if before is not None else None
         new = repository.resolve(after)
         old_tree = exported.enter_context(repository.at(old)) if old else None
         new_tree = exported.enter_context(repository.at(new))

@@ -84,9 +84,11 @@ def try_states(repository: Repository, node: str) -> list[Trial]:
 def salt_call(repository: Repository, node: str, *arguments: str) -> Any:
     """What `salt-call --local ARGUMENTS` returns for `node`, run without root in a directory of its own."""
     from reclass_model.inventory import Inventory
+    from reclass_model.secrets import Keyring
 
     program = _find_salt_call()
-    Inventory(repository).node(node)  # what is wrong with the model is better told by us than through Salt
+    # What is wrong with the model or its secrets is better told by us than through Salt.
+    Keyring.find(repository).reveal(Inventory(repository).node(node).parameters)
     with tempfile.TemporaryDirectory(prefix="ostack-k8s-salt-") as directory:
         _write_configuration(Path(directory), repository, node)
         call = [

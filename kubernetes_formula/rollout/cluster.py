@@ -45,6 +45,7 @@ _JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _RETRY_SECONDS = 1.0
+_FIRST_SECONDS = 10.0  # a server that never answered is not one that is away for a moment
 _CONNECT_SECONDS = 3.0  # where packets are dropped nothing else ends the waiting
 _READ_SECONDS = 30.0
 _LAST_WORDS_SECONDS = 3.0
@@ -68,6 +69,7 @@ class Cluster:
         self._pool = pool
         self._headers = dict(headers)
         self._patience = patience
+        self._answered = False
 
     @classmethod
     def connect(cls, kubeconfig: Path, patience: float = 60.0) -> Cluster:
@@ -195,15 +197,24 @@ class Cluster:
         text = None if body is None else json.dumps(body)
         headers = {**self._headers, "Accept": _JSON, "Content-Type": content_type}
         timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS)
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + (
+            self._patience if self._answered else min(self._patience, _FIRST_SECONDS)
+        )
         while True:
             try:
                 answer = self._pool.request(
                     method, url, body=text, headers=headers, timeout=timeout, retries=False
                 )
+                self._answered = True
                 if answer.status not in _PASSING or time.monotonic() > deadline:
                     break
             except urllib3.exceptions.HTTPError as wrong:
+                if "CERTIFICATE_VERIFY_FAILED" in str(wrong):  # no waiting makes it another server
+                    raise OperatorError(
+                        f"what answers at {self.server} is not signed by this model's authority: {wrong}",
+                        code="E642",
+                        hint="is this the right cluster? On the config machine: `ostack-k8s pki status --live`",
+                    ) from None
                 if time.monotonic() > deadline:
                     raise OperatorError(
                         f"the Kubernetes API at {self.server} does not answer: {wrong}",

@@ -56,7 +56,8 @@ class Cluster:
     def add(self, node: Node) -> None:
         """Take note of a machine."""
         parameters = node.parameters
-        own = parameters.get("_param") or {}
+        own = parameters.get("_param")
+        own = own if isinstance(own, Mapping) else {}
         roles = frozenset(name.rsplit(".", 1)[1] for name in node.classes if name.startswith("system.role."))
         labels = (
             get(parameters, LABELS, None) if get(parameters, "kubernetes:pool", None) is not None else None
@@ -147,8 +148,9 @@ class Cluster:
 
     def _even_membership(self) -> Iterator[Problem]:
         node, members = self._members.get(ETCD_MEMBERS, ("", {}))
-        if members and len(members) % 2 == 0:
+        if node and len(members) % 2 == 0:
             what = f"etcd has {len(members)} members; an even number tolerates no more failures than one less"
+            what = what if members else "etcd has no members: there is no Kubernetes without one"
             yield self._at(node, ETCD_MEMBERS, "E203", what, "1, 3 or 5 members", follow=False)
 
     def _membership(self, path: str, roles: frozenset[str]) -> Iterator[Problem]:

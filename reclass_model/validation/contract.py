@@ -57,8 +57,7 @@ class Contracts:
         return Problem(code, message, node.name, where, file, line, hint)
 
     def _unknown_namespaces(self, node: Node) -> Iterator[Problem]:
-        for key, value in node.parameters.items():
-            system = str(key)  # YAML has keys that are numbers
+        for system, value in node.parameters.items():
             if system in ("_param", "_reclass_") or value is None:
                 continue
             roles = self._namespaces.get(system)

@@ -31,6 +31,13 @@ def file_problems(sources: Sources) -> Iterator[Problem]:
             file=SETTINGS_FILE,
             hint="`cluster_name` is the name of the directory in classes/cluster",
         )
+    machines = {repository.node_file(name) for name in names}
+    for path in set(repository.nodes_dir.rglob("*.y*ml")) - machines:
+        what, hint = (
+            "this is no machine's file: one is nodes/<fqdn>.yml itself",
+            "move it there, or out of nodes/",
+        )
+        yield Problem("E107", what, file=repository.relative(path), hint=hint)
     seen: dict[str, Source] = {}
     for name in names:
         for source in sources.chain(name):

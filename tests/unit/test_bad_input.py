@@ -56,6 +56,9 @@ def say(repository: Repository, capsys: pytest.CaptureFixture[str]) -> Say:
         ("inventory cfg01", "E003 .*\n.*did you mean `cfg01.demo.local`"),
         ("why cfg01.demo.local _param:opnstack_version", "E104 .*\n.*did you mean `openstack_version`"),
         ("why nope _param", "E003"),
+        ("inventory ../nodes/cfg01.demo.local", "E003"),
+        ("node remove kmst01", "E009 nodes/kmst01.demo.local.yml: .*last machine with the role kube_master"),
+        ("node remove cfg01.demo.local", "E009 .*last machine with the role config"),
         ("plan --to nope", "E006 no commit 'nope'"),
         ("plan --from --output=x", "E006"),
         ("deploy nope --yes", "E006"),
@@ -99,6 +102,35 @@ def test_a_file_that_is_no_text(repository: Repository, say: Say, command: str) 
     said = say(*command.split())
     assert said.code == 1
     assert f"E101 {CLUSTER}/init.yml: not text in UTF-8" in said.err
+
+
+def test_what_is_no_machine_is_told_once_and_hides_no_machine(repository: Repository, say: Say) -> None:
+    (repository.nodes_dir / "x.yml").mkdir()
+    assert "E107 nodes/x.yml: this is no machine's file" in say("validate").err
+    assert "cmp01.demo.local" in say("inventory").out
+    (repository.nodes_dir / "l.yml").symlink_to("l.yml")
+    assert say("inventory").err.count("E107") == 1
+
+
+def test_what_the_engine_does_not_read_has_a_line_everywhere(repository: Repository, say: Say) -> None:
+    node = repository.node_file("cmp01.demo.local")
+    text = node.read_text()
+    for odd in ("    ? [a, b]\n    : 1\n", "    password: !vault x\n"):
+        node.write_text(text + odd)
+        for command in (
+            ["inventory"],
+            ["inventory", "cmp01.demo.local"],
+            ["why", "cmp01.demo.local", "_param"],
+        ):
+            assert f"E107 nodes/cmp01.demo.local.yml:{text.count(chr(10)) + 1}" in say(*command).err
+
+
+def test_keys_of_several_types(repository: Repository, say: Say) -> None:
+    with (repository.root / CLUSTER / "overlay" / "keystone.yml").open("a") as file:
+        file.write("  9: x\n  other: {1: a, b: c, null: d}\n")
+    repository.commit("keys", [repository.classes_dir])
+    assert "other" in say("plan", "--from", "HEAD~1").out
+    assert "W110" in say("validate").err
 
 
 def test_a_link_that_leads_to_nothing(repository: Repository, say: Say) -> None:
@@ -162,6 +194,59 @@ def test_a_corrupt_secret_has_a_place(repository: Repository, say: Say) -> None:
         assert said.code == 1 and place in said.err, said.err
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "E401 cannot read the age identity .*/mine.age: No such file"),
+        (b"", "E401 .*/mine.age is no age identity\n.*AGE-SECRET-KEY-1"),
+        (b"\xff\x91", "E401 .*/mine.age is no age identity"),
+    ],
+)
+def test_an_identity_that_was_named_is_the_only_one(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, words: str
+) -> None:
+    monkeypatch.setenv("OSTACK_K8S_IDENTITY_DIR", str(Path(os.environ["OSTACK_K8S_IDENTITY"]).parent))
+    monkeypatch.setenv("OSTACK_K8S_IDENTITY", str(tmp_path / "mine.age"))
+    if content is not None:
+        (tmp_path / "mine.age").write_bytes(content)
+    assert re.search(words, say("secrets", "check").err)
+
+
+def test_the_hint_of_many_secrets_is_said_once(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reclass_model.secrets import new_identity
+
+    new_identity(tmp_path / "other.age")
+    monkeypatch.setenv("OSTACK_K8S_IDENTITY", str(tmp_path / "other.age"))
+    said = say("secrets", "check").err
+    assert said.count("E402") > 10 and said.count("hint:") == 1
+
+
+@pytest.mark.parametrize(
+    ("shell", "words"),
+    [
+        ("echo x | $O secrets set ''", "E404 '' is no path"),
+        ("echo x | $O secrets set a:", "E404 'a:' is no path"),
+        ("printf '\\377' | $O secrets set a", "not text in UTF-8"),
+        ("$O secrets set a </dev/null", "the pipe is empty"),
+        (f"echo '  x: [' >>{CLUSTER}/secrets.yml; echo x | $O secrets set a", f"E101 {CLUSTER}/secrets.yml:"),
+        (f"rm {CLUSTER}/secrets.yml; echo x | $O secrets set a", "E404 .*'secret_digest_key'\n.*from git"),
+    ],
+)
+def test_secrets_that_cannot_be_set(repository: Repository, shell: str, words: str) -> None:
+    said = run(shell, repository.root)
+    assert said.code in (1, 2) and re.search(words, said.err), said.err
+
+
+def test_a_corrupt_certificate_is_issued_anew(repository: Repository, say: Say) -> None:
+    file = repository.pki_dir / "kmst01.demo.local.yml"
+    file.write_text(file.read_text().replace("BEGIN CERTIFICATE", "BEGIN CERT", 1))
+    assert "not issued" in say("pki", "status").out
+    assert "pki/kmst01.demo.local.yml" in say("pki", "issue").out
+    assert "not issued" not in say("pki", "status").out
+
+
 def test_what_is_not_committed_is_not_deployed_and_that_is_said(repository: Repository, say: Say) -> None:
     with (repository.root / CLUSTER / "init.yml").open("a") as file:
         file.write("# a word\n")
@@ -174,6 +259,43 @@ def test_no_git_repository(repository: Repository, say: Say) -> None:
     shutil.rmtree(repository.root / ".git")
     for command in ("plan", "update"):
         assert re.search("E005 .* is not a git repository\n.*git init", say(*command.split()).err)
+
+
+def run(shell: str, directory: Path, **environment: str) -> Said:
+    """A line of shell as a person types it; `$O` is the command."""
+    done = subprocess.run(
+        ["bash", "-c", shell], capture_output=True, text=True, cwd=directory, check=False,
+        env={**os.environ, "O": f"{sys.executable} -m cli.main", **environment},
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr and "fault of ostack-k8s" not in done.stderr, done.stderr
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_locale_that_is_not_utf_8(repository: Repository) -> None:
+    with (repository.root / CLUSTER / "init.yml").open("a") as file:
+        file.write("    name: café\n")
+    latin = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    said = run("$O why cmp01.demo.local _param:name", repository.root, **latin)
+    assert said.code == 0 and said.out.startswith("_param:name = café")
+    assert (
+        "caf\\xe9"
+        in run("$O why cmp01.demo.local _param:name", repository.root, PYTHONIOENCODING="ascii").out
+    )
+
+
+@pytest.mark.parametrize(
+    ("shell", "code"),
+    [
+        ("$O validate >&-", 0),
+        ("$O validate >&- 2>&- <&-", 0),
+        ("$O inventory nope 2>&-", 1),
+        ("$O init new <&-", 2),
+        ("$O deploy <&-", 2),
+        ("$O validate >/dev/full", 1),
+    ],
+)
+def test_streams_that_are_closed_or_full(repository: Repository, shell: str, code: int) -> None:
+    assert run(shell, repository.root).code == code
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small disk")

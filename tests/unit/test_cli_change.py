@@ -330,7 +330,7 @@ def test_certificates_that_end_soon_fail_the_status(repository: Repository, run:
 def test_an_empty_pipe_is_no_secret(
     repository: Repository, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
     assert "pipe is empty" in run("secrets", "set", "smtp_password", code=2)
     assert "smtp_password" not in repository.secrets_file.read_text()
 

@@ -35,7 +35,8 @@ def repository(pristine: Path, tmp_path: Path) -> Iterator[Repository]:
 def change(repository: Repository, edits: list[dict[str, Any]]) -> None:
     for edit in edits:
         path = repository.root / edit["file"]
-        text = path.read_text()
+        path.parent.mkdir(exist_ok=True)
+        text = path.read_text() if path.exists() else ""
         for old, new in edit.get("replace", {}).items():
             assert old in text, f"{old!r} is not in {edit['file']}"
             text = text.replace(old, new, 1)
