@@ -42,6 +42,11 @@ class Layer:
     content: bytes  #: the compressed tar
 
 
+def package_reference(image: BakedImage) -> str:
+    """Where the registry has the packages of an image, without its configuration: "host:port/name:tag"."""
+    return f"{image.registry}/{PACKAGES}:{package_tag(image.package)}"
+
+
 def package_tag(image: PackageImage) -> str:
     """The tag of a package image in the repository of package images."""
     return f"{image.name}-{image.tag}"

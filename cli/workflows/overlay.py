@@ -33,11 +33,17 @@ def images_of(inventory: Inventory) -> Mapping[str, BakedImage]:
 
 
 def pod_images_of(inventory: Inventory) -> dict[str, Image]:
-    """The same images as pods see them: reference, release, user."""
+    """The same images as pods see them: references, release, user."""
     from kubernetes_formula.manifests import Image
+    from openstack_images.bake import package_reference
 
     return {
-        role: Image(image.reference, image.release, asdict(image.user) if image.user else None)
+        role: Image(
+            image.reference,
+            image.release,
+            asdict(image.user) if image.user else None,
+            package_reference(image),
+        )
         for role, image in images_of(inventory).items()
     }
 

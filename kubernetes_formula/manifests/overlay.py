@@ -45,6 +45,7 @@ class Image:
     reference: str  #: host:port/name:tag
     release: str | None = None  #: OpenStack release, None for infrastructure
     user: Mapping[str, Any] | None = None  #: {name, uid, gid} as in the pillar
+    package: str = ""  #: host:port/name:tag of its packages alone, without the role's configuration
 
 
 @dataclass(frozen=True)

@@ -197,4 +197,6 @@ def _image(description: Mapping[str, Any], path: str, images: Mapping[str, Image
             f"{path}:image",
             hint=f"one of: {known}",
         )
-    return images[role]
+    if description.get("configured", True):
+        return images[role]
+    return replace(images[role], reference=images[role].package)

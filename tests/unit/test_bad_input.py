@@ -79,7 +79,7 @@ def test_a_name_that_is_not_there(say: Say, command: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"a: [b", r"E002 .ostack-k8s.yml:1: not valid YAML"),
+        (b"a: [b\n", r"E002 .ostack-k8s.yml:[12]: not valid YAML"),
         (b"\xff\xfe", r"E002 .ostack-k8s.yml: not text in UTF-8"),
         (b"", r"E002 .ostack-k8s.yml: `cluster_name` is missing"),
         (b"cluster_name: demo\nrecipients: 7\n", r"E002 .ostack-k8s.yml:2: `recipients` is a mapping, not 7"),
