@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 from reclass_model.errors import OperatorError
 
@@ -131,10 +131,19 @@ class Registry:
 
     def put_blob(self, repository: str, digest: str, content: IO[bytes], size: int) -> None:
         """Upload `size` bytes, from where `content` stands. The registry checks them against the digest."""
-        response, _ = self._request("POST", f"/v2/{repository}/blobs/uploads/", b"", expect=(202,))
-        location = urlsplit(response.getheader("Location") or "")
+        location = self._begin_upload(repository)
         query = "&".join(filter(None, (location.query, urlencode({"digest": digest}))))
-        self._request("PUT", f"{location.path}?{query}", content, size=size, expect=(201,))
+        try:
+            self._request("PUT", f"{location.path}?{query}", content, size=size, expect=(201,))
+        except OperatorError as error:
+            if error.code == "E520":
+                # It may have closed in the middle, and its answer was lost with the connection: asked again, it says why.
+                self._begin_upload(repository)
+            raise
+
+    def _begin_upload(self, repository: str) -> SplitResult:
+        response, _ = self._request("POST", f"/v2/{repository}/blobs/uploads/", b"", expect=(202,))
+        return urlsplit(response.getheader("Location") or "")
 
     # -- the connection -------------------------------------------------------------------------------------
     @property
