@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kubernetes_formula.manifests import Image, Object, Overlay, render
+from kubernetes_formula.manifests import Object, Overlay
 from kubernetes_formula.rollout import (
     Cluster,
     Records,
@@ -41,18 +41,17 @@ from kubernetes_formula.rollout import (
 from kubernetes_formula.rollout.lease import NAME as LEASE_NAME
 from kubernetes_formula.rollout.lease import Lease
 from reclass_model.errors import OperatorError
+from tests.golden.overlay import API, overlay_of, with_release
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(300),
 ]
 
-PILLAR = Path(__file__).parents[1] / "golden/manifests/pillar.yml"
 RELEASES: dict[str, dict[str, Any]] = {
     "epoxy": {"order": 1},
     "gazpacho": {"order": 2, "upgrade_from": {"epoxy": {}}},
 }
-API = "keystone-server"
 NAMESPACE = "openstack"
 QUICK = Timing(healthy=60, job=60, hopeless=2, poll=0.1)
 HOST = "127.0.0.1"
@@ -263,20 +262,12 @@ def cluster(server: ApiServer) -> Iterator[Cluster]:
 
 
 def overlay(release: str = "epoxy", tag: str = "bbbbbbbbbbbb", **changed: Any) -> Overlay:
-    pillar = yaml.safe_load(PILLAR.read_text())
-    pillar["images"]["keystone:server"] |= {
-        "reference": f"r/keystone-server:{release}-{tag}",
-        "release": release,
-    }
+    pillar = with_release(release, tag)
     workload = pillar["control"]["workload"][API]
     workload["job"] |= changed.pop("job", {})
     workload |= changed
     del workload["volume"]["modules"]  # hostPath: not under Pod Security "baseline"
-    return render(
-        pillar["control"],
-        {name: Image(**image) for name, image in pillar["images"].items()},
-        lambda value: value,
-    )
+    return overlay_of(pillar, lambda value: value)
 
 
 def go(cluster: Cluster, desired: Overlay) -> RolloutRecord:
@@ -410,7 +401,7 @@ def test_two_at_once_are_refused_and_a_dead_one_is_taken_over(cluster: Cluster) 
 
 
 def test_killed_at_any_moment_and_run_again_completes(server: ApiServer, cluster: Cluster) -> None:
-    program = [sys.executable, __file__, str(server.kubeconfig)]
+    program = [sys.executable, "-m", "tests.e2e.test_rollout", str(server.kubeconfig)]
     for release, moments in (("epoxy", (1.0, 1.5, 2.0, 2.5, 3.0)), ("gazpacho", (1.0, 1.5, 2.0, 2.5, 3.0))):
         for moment in moments:
             process = subprocess.Popen([*program, release])
