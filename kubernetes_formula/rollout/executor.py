@@ -13,7 +13,7 @@ from functools import partial
 
 from kubernetes_formula.manifests import Object, Overlay, key
 from kubernetes_formula.manifests.overlay import CONTROLLERS, MANAGED_BY
-from kubernetes_formula.rollout.changes import GENERATION_KINDS, object_changes
+from kubernetes_formula.rollout.changes import GENERATION_KINDS
 from kubernetes_formula.rollout.cluster import Cluster, Refused
 from kubernetes_formula.rollout.health import (
     Trouble,
@@ -114,9 +114,10 @@ class Executor:
         kind, namespace, name = key(item).split("/")
         self._cluster.delete(kind, namespace, name)
         self._until(f"the old Job {name} to go", partial(self._is_gone, key(item)))
-        self._cluster.create(item)
+        self._create(item)
         self._finish(item)
-        (pod, *_) = self._cluster.list("Pod", namespace, {"batch.kubernetes.io/job-name": name})
+        pods = self._cluster.list("Pod", namespace, {"batch.kubernetes.io/job-name": name})
+        pod = next(each for each in pods if each["status"].get("phase") == "Succeeded")
         container = pod["spec"]["containers"][0]["name"]
         return self._cluster.log(namespace, pod["metadata"]["name"], container, _ALL_LINES)
 
@@ -124,12 +125,15 @@ class Executor:
 
     def _apply(self, record: RolloutRecord, step: Step) -> None:
         items = self._items(record, step)
-        replaced = {change.key for change in object_changes(record.base, record.desired) if change.replaces}
         for item in items:
-            if key(item) in replaced:
-                self._cluster.delete(*key(item).split("/"), orphan=True)
+            try:
+                self._cluster.apply(item)
+            except Refused as refusal:
+                if not refusal.immutable:
+                    raise
+                self._cluster.delete(*key(item).split("/"), orphan=True)  # the new one takes over its pods
                 self._until(f"the old {key(item)} to go", partial(self._is_gone, key(item)))
-            self._cluster.apply(item)
+                self._cluster.apply(item)
         self._wait_for(items)
 
     def _switch(self, record: RolloutRecord, step: Step) -> None:
@@ -181,6 +185,9 @@ class Executor:
                 return
             self._cluster.delete(kind, namespace, name)
             self._until(f"the old Job {name} to go", partial(self._is_gone, key(item)))
+        self._create(item)
+
+    def _create(self, item: Object) -> None:
         try:
             self._cluster.create(item)
         except Refused as refusal:

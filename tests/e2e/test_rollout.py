@@ -363,6 +363,31 @@ def test_a_pod_that_cannot_start_fails_with_its_reason_and_the_next_deploy_mends
     assert names(go(cluster, overlay())) == ["keystone-server roll"]
 
 
+def test_a_change_that_the_api_takes_only_as_a_new_object_can_fail_and_be_taken_back(
+    cluster: Cluster,
+) -> None:
+    def database(peers: bool, tag: str) -> Overlay:
+        pillar = with_release("epoxy", "bbbbbbbbbbbb")
+        workload = pillar["control"]["workload"]["mariadb-server"]
+        if not peers:
+            del workload["peers"]  # its governing Service has another name: a StatefulSet cannot change that
+        pillar["images"]["mariadb:server"]["reference"] = f"r/mariadb-server:{tag}"
+        del pillar["control"]["workload"][API]
+        return overlay_of(pillar, lambda value: value)
+
+    def governing() -> str:
+        live = cluster.get("StatefulSet", NAMESPACE, "mariadb-server")
+        assert live
+        return str(live["spec"]["serviceName"])
+
+    go(cluster, database(peers=False, tag="good"))
+    with pytest.raises(OperatorError, match="no such image"):
+        go(cluster, database(peers=True, tag="broken"))
+    assert governing() == "mariadb-server-peers"
+    go(cluster, database(peers=False, tag="good"))
+    assert governing() == "mariadb-server"
+
+
 def test_a_failed_job_is_named_and_runs_again(cluster: Cluster) -> None:
     failing = {"db-sync": {"phase": "bootstrap", "order": 20, "command": "fail", "patch": {}}}
     with pytest.raises(OperatorError, match=r"Job keystone-server-db-sync-[0-9a-f]{8}"):
