@@ -126,8 +126,8 @@ def status(invocation: Invocation) -> None:
 
 @command(
     "run",
-    "ostack-k8s run mariadb-server restore",
-    "ostack-k8s run mariadb-server restore SNAPSHOT=keystone-20261126T101500Z.sql --yes",
+    "ostack-k8s run database-server restore",
+    "ostack-k8s run database-server restore SNAPSHOT=20261126T101500Z.sql --yes",
 )
 @click.argument("workload")
 @click.argument("job")
