@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from reclass_model import pki, secrets
+from reclass_model import issuer, pki, secrets
 from reclass_model.certificates import fits, issued_by, load_certificate, load_key, split
 from reclass_model.errors import OperatorError
 from reclass_model.inventory import Inventory
@@ -348,7 +348,7 @@ def test_a_step_that_was_killed_is_taken_again(
     """After each file that a step writes: what is there is consistent, and the same step follows."""
     later = datetime.now(UTC) + timedelta(days=100)
     pki.issue(repository, keyring)
-    write = pki._write
+    write = issuer._write
     for wanted in ("trust", "sign", "forget"):
         for allowed in range(4):
             written: list[Path] = []
@@ -359,10 +359,10 @@ def test_a_step_that_was_killed_is_taken_again(
                 written.append(path)  # noqa: B023
                 return write(path, content)
 
-            monkeypatch.setattr(pki, "_write", interrupted)
+            monkeypatch.setattr(issuer, "_write", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 pki.rotate_authority(repository, keyring, "etcd", now=later)
-            monkeypatch.setattr(pki, "_write", write)
+            monkeypatch.setattr(issuer, "_write", write)
         step, _ = pki.rotate_authority(repository, keyring, "etcd", now=later)
         assert step.name == wanted
         for name in ("n0.t", "n1.t", "n2.t"):
