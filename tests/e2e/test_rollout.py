@@ -267,12 +267,20 @@ def overlay(release: str = "epoxy", tag: str = "bbbbbbbbbbbb", **changed: Any) -
     workload["job"] |= changed.pop("job", {})
     workload |= changed
     del workload["volume"]["modules"]  # hostPath: not under Pod Security "baseline"
+    del pillar["control"]["workload"]["agent-node"]  # the API refuses its second container's propagation of mounts
     return overlay_of(pillar, lambda value: value)
 
 
-def go(cluster: Cluster, desired: Overlay) -> RolloutRecord:
+def go(cluster: Cluster, desired: Overlay, *, repair: bool = False) -> RolloutRecord:
     return deploy(
-        cluster, desired, revision="abc", host=HOST, progress=print, releases=RELEASES, timing=QUICK
+        cluster,
+        desired,
+        revision="abc",
+        host=HOST,
+        progress=print,
+        releases=RELEASES,
+        timing=QUICK,
+        repair=repair,
     )
 
 
@@ -353,6 +361,14 @@ def test_old_secrets_stay_for_one_rollback_and_drift_is_seen(cluster: Cluster) -
     }
     assert drift == {("Deployment", "changed", ("spec.replicas",)), ("Service", "missing", ())}
 
+    assert names(go(cluster, with_password("three"))) == [], "no commit changed anything"
+    before = secrets(cluster)
+    assert names(go(cluster, with_password("three"), repair=True)) == ["keystone-server roll"]
+    assert status(cluster, with_password("three")).drift == ()
+    assert secrets(cluster) == before, "the way back is still there"
+    assert names(rollback(cluster, host=HOST, progress=print, timing=QUICK))[-1] == "keystone-server roll"
+    assert "connection = two" in str(values)
+
 
 def test_a_pod_that_cannot_start_fails_with_its_reason_and_the_next_deploy_mends(cluster: Cluster) -> None:
     go(cluster, overlay())
@@ -372,7 +388,7 @@ def test_a_change_that_the_api_takes_only_as_a_new_object_can_fail_and_be_taken_
         if not peers:
             del workload["peers"]  # its governing Service has another name: a StatefulSet cannot change that
         pillar["images"]["mariadb:server"]["reference"] = f"r/mariadb-server:{tag}"
-        del pillar["control"]["workload"][API]
+        del pillar["control"]["workload"][API], pillar["control"]["workload"]["agent-node"]
         return overlay_of(pillar, lambda value: value)
 
     def governing() -> str:
