@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from reclass_model.inventory import Inventory
 from reclass_model.issuer import AUTHORITIES, RENEW_BEFORE, Issuer, Step, names_of, present
 from reclass_model.repository import Repository, write_atomically
 from reclass_model.secrets import Keyring
+
+REPLACE_BEFORE = timedelta(days=365)  #: an authority with less than this left is to be replaced
 
 
 @dataclass(frozen=True)
@@ -128,15 +130,18 @@ def status(repository: Repository) -> list[Certificate]:
 
 
 def ending(node: str | None, name: str, end: datetime | None, now: datetime) -> Iterator[Problem]:
-    """A problem for a certificate (None: an authority's) that has ended (E413) or will within 30 days (W130)."""
-    if end is None or end - now >= RENEW_BEFORE:
+    """A problem for a certificate (None: an authority's) that has ended (E413) or will within 30 days (W130).
+
+    Of an authority it is told a year before: what it signs from then on would outlive it.
+    """
+    if end is None or end - now >= (RENEW_BEFORE if node else REPLACE_BEFORE):
         return
     what = f"the certificate {name}" if node else f"the authority {name}"
     day = f"{end:%Y-%m-%d}"
     hint = (
         "`ostack-k8s pki issue`, commit, `salt-run state.orch ostack.underlay`"
         if node
-        else "a new authority means new certificates for all machines: plan it, nothing here does it in place"
+        else f"`ostack-k8s pki rotate --authority {name}`, three times, each brought to all machines before the next"
     )
     if end <= now:
         yield Problem("E413", f"{what} has ended on {day}", node=node, hint=hint)

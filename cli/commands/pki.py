@@ -78,7 +78,7 @@ def status(invocation: Invocation, live: bool) -> None:
     """List every certificate with its end, those that end first at the top.
 
     With --live (on the config machine) also whether each machine has the model's certificate. Exits with 1 when one
-    does not, and when a certificate has ended or will within 30 days.
+    does not, and when a certificate has ended or will within 30 days, an authority within a year.
     """
     from cli.output.errors import print_problems
     from cli.output.structured import plain

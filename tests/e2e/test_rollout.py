@@ -267,7 +267,8 @@ def overlay(release: str = "epoxy", tag: str = "bbbbbbbbbbbb", **changed: Any) -
     workload["job"] |= changed.pop("job", {})
     workload |= changed
     del workload["volume"]["modules"]  # hostPath: not under Pod Security "baseline"
-    del pillar["control"]["workload"]["agent-node"]  # the API refuses its second container's propagation of mounts
+    # the API refuses its second container's propagation of mounts
+    del pillar["control"]["workload"]["agent-node"]
     return overlay_of(pillar, lambda value: value)
 
 

@@ -245,8 +245,8 @@ def test_an_end_within_thirty_days_is_told_and_an_end_that_is_past_is_an_error()
         for days in (-1, 29, 31)
     }
     assert said == {-1: ["E413"], 29: ["W130"], 31: []}
-    (authority,) = pki.ending(None, "etcd", now + timedelta(days=3), now)
-    assert "ends in 3 days" in authority.message and "new certificates for all" in (authority.hint or "")
+    (authority,) = pki.ending(None, "etcd", now + timedelta(days=300), now)
+    assert "ends in 300 days" in authority.message and "rotate --authority etcd" in (authority.hint or "")
 
 
 def test_public_halves_go_to_who_asks_for_them(repository: Repository, keyring: Keyring) -> None:
