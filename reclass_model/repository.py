@@ -260,6 +260,7 @@ class Repository:
             return None
 
     def set_reference(self, name: str, revision: str) -> None:
+        """Point `refs/ostack-k8s/<name>` to a commit. Raises OperatorError E006 when there is no such."""
         self.git("update-ref", f"refs/ostack-k8s/{name}", self.resolve(revision))
 
 
