@@ -82,8 +82,7 @@ class Executor:
         for index, entry in enumerate(record.steps):
             if entry.result != DONE:
                 record = self._step(record, index)
-        previous = self._records.find(record.previous) if record.previous else None
-        self._prune(record.desired, previous.desired if previous else None)
+        self._prune(record)
         return record
 
     def _step(self, record: RolloutRecord, index: int) -> RolloutRecord:
@@ -282,13 +281,12 @@ class Executor:
         wanted = record.desired.by_key()
         return [wanted[each] for each in step.objects]
 
-    def _prune(self, desired: Overlay, previous: Overlay | None) -> None:
+    def _prune(self, record: RolloutRecord) -> None:
         """Delete what carries our label and no model knows; Secrets and Jobs of the previous object set stay."""
-        known = _known(desired)
-        stays = _known(previous) if previous else set()
-        namespaces = {
-            workload.namespace for each in (desired, previous) if each for workload in each.workloads.values()
-        }
+        before = self._records.find(record.previous) if record.previous else None
+        desired, previous = record.desired, before.desired if before else Overlay()
+        known, stays = _known(desired), _known(previous)
+        namespaces = {each.namespace for each in (*desired.workloads.values(), *previous.workloads.values())}
         for namespace in sorted(namespaces):
             for kind in _PRUNED:
                 for item in self._cluster.list(kind, namespace, MANAGED_BY):
@@ -296,7 +294,7 @@ class Executor:
                     if name not in known and not (name in stays and kind in (*GENERATION_KINDS, "Job")):
                         self._progress(f"delete {kind} {item['metadata']['name']}")
                         self._cluster.delete(*name.split("/"))
-        self._records.forget_old()
+        self._records.forget_old(record.previous)
 
 
 class _Watch:
