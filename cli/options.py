@@ -89,9 +89,63 @@ def _remember(ctx: click.Context, parameter: click.Parameter, value: str | None)
         setattr(ctx.ensure_object(Invocation), parameter.name, value)
 
 
+def _settle(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    """Take note of `-C`, and of what the repository there wants where neither a flag nor the environment says it."""
+    _remember(ctx, parameter, value)
+    if value is not None or ctx.parent is None:
+        ctx.default_map = _wanted(Path(value or "."), ctx)
+    if ctx.default_map:
+        ctx.default_map = _by_parameter(ctx, ctx.default_map)
+
+
+def _wanted(directory: Path, ctx: click.Context) -> dict[str, Any]:
+    """The `options` of a command in the `.ostack-k8s.yml` at or above `directory`, if there is one."""
+    from reclass_model.errors import OperatorError
+    from reclass_model.repository import SETTINGS_FILE, Repository
+
+    here = directory.resolve()
+    file = next((path for top in (here, *here.parents) if (path := top / SETTINGS_FILE).is_file()), None)
+    if file is None or b"\noptions:" not in file.read_bytes():  # most have none, and YAML takes its time
+        return {}
+    options: Any = Repository(file.parent).settings.options
+    everywhere = {"format": options["format"]} if "format" in options else {}
+    commands: list[str] = []
+    while ctx.parent is not None:
+        commands.insert(0, str(ctx.info_name))
+        ctx = ctx.parent
+    for name in commands:
+        options = options.get(name) or {}
+        if not isinstance(options, dict):
+            raise OperatorError(f"options: {name} is no mapping", code="E002", file=SETTINGS_FILE)
+    return {**everywhere, **options}
+
+
+def _by_parameter(ctx: click.Context, options: Any) -> dict[str, Any]:
+    """Options as they are written on the command line → as click names them; E002 for one that there is not."""
+    from reclass_model.errors import OperatorError
+    from reclass_model.repository import SETTINGS_FILE
+
+    if not isinstance(options, dict):
+        raise OperatorError(f"options: {ctx.info_name} is no mapping", code="E002", file=SETTINGS_FILE)
+    command = ctx.command
+    known = {name: name for name in command.list_commands(ctx)} if isinstance(command, click.Group) else {}
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.name:
+            known |= {spelling.lstrip("-"): parameter.name for spelling in parameter.opts}
+    for name in options:
+        if name not in known:
+            raise OperatorError(
+                f"options: {ctx.command_path} has no {name!r}",
+                code="E002",
+                file=SETTINGS_FILE,
+                hint=f"known: {', '.join(known)}",
+            )
+    return {known[name]: value for name, value in options.items()}
+
+
 def directory_option(envvar: str | None = None) -> Callable[[Function], Function]:
     return click.option(
-        "-C", "directory", metavar="DIR", envvar=envvar, expose_value=False, callback=_remember,
+        "-C", "directory", metavar="DIR", envvar=envvar, expose_value=False, callback=_settle, is_eager=True,
         type=click.Path(exists=True, file_okay=False),
         help="The deployment repository (default: here, found upward).",
     )  # fmt: skip

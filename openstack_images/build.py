@@ -14,8 +14,8 @@ from functools import cached_property, partial
 
 from openstack_images.bake import PACKAGES, bake, package_tag
 from openstack_images.definition import BakedImage, PackageImage
-from openstack_images.lock import require_locked
 from openstack_images.package import Builder, local_reference
+from openstack_images.pinning import require_locked
 from openstack_images.push import push
 from openstack_images.registry import Registry
 from openstack_images.workers import Task, run_in_order

@@ -13,14 +13,12 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from openstack_images.lock import Lock
 from reclass_model.configuration import render
 from reclass_model.errors import OperatorError, Problem
 from reclass_model.secrets import is_secret
-
-if TYPE_CHECKING:
-    from openstack_images.lock import Lock
 
 #: Raised when the same inputs begin to give another image (the way of installing or of baking changed).
 PACKAGE_FORMAT = 1

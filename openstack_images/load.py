@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from openstack_images.bake import layer
 from openstack_images.build import build
 from openstack_images.definition import BakedImage
-from openstack_images.lock import require_locked
 from openstack_images.package import Builder, local_reference
+from openstack_images.pinning import require_locked
 
 
 def load(images: Mapping[str, BakedImage], builder: Builder, progress: Callable[[str], None]) -> list[str]:

@@ -111,6 +111,7 @@ class Registry:
             )
 
     def blob(self, repository: str, digest: str) -> bytes:
+        """The whole blob; OperatorError E524 where the bytes are not those of the digest, or it is not there."""
         _, body = self._request("GET", f"/v2/{repository}/blobs/{digest}", expect=(200,))
         if f"sha256:{hashlib.sha256(body).hexdigest()}" != digest:
             raise OperatorError(f"{self.address} gave other bytes for {repository}@{digest}", code="E524")

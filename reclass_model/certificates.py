@@ -187,6 +187,15 @@ def load_certificate(pem: str) -> Any:
         ) from None
 
 
+def end_of(text: str) -> datetime | None:
+    """When a certificate in PEM ends; None for what is none."""
+    try:
+        end: datetime = load_certificate(text).not_valid_after_utc
+    except OperatorError:
+        return None
+    return end
+
+
 def split(bundle: str) -> list[str]:
     """The certificates, in PEM, of a text that may hold several."""
     return [f"{part.strip()}\n{_END}\n" for part in bundle.split(_END)[:-1]]

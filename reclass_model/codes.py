@@ -171,7 +171,7 @@ CODES: dict[str, str] = {
     "W110": "an unknown top level key",
     "W111": "an option that the release does not know",
     "W112": "an option that has another name in the release",
-    "W130": "a certificate ends within 30 days",
+    "W130": "a certificate ends within 30 days, or an authority within a year",
     "W231": "nothing was applied on a machine yet",
     "W232": "what was applied on a machine is not what the model says",
 }

@@ -55,7 +55,7 @@ def changes(before: Inventory | None, after: Inventory) -> list[Change]:
             grouped.setdefault(key, ([], kind, was, now))[0].append(name)
     old_sources, new_sources = Sources(before.repository), Sources(after.repository)
     found = [
-        _change(before, after, old_sources, new_sources, tuple(nodes), path, kind, mask(was), mask(now))
+        _change(old_sources, new_sources, tuple(nodes), path, kind, mask(was), mask(now))
         for (path, _, _), (nodes, kind, was, now) in grouped.items()
     ]
     machines = [
@@ -72,25 +72,14 @@ def changes(before: Inventory | None, after: Inventory) -> list[Change]:
 
 
 def _change(
-    before: Inventory,
-    after: Inventory,
-    old_sources: Sources,
-    new_sources: Sources,
-    nodes: tuple[str, ...],
-    path: str,
-    kind: Kind,
-    was: Any,
-    now: Any,
+    old: Sources, new: Sources, nodes: tuple[str, ...], path: str, kind: Kind, was: Any, now: Any
 ) -> Change:
-    old = locate(before.repository, nodes[0], path, sources=old_sources)
-    new = locate(after.repository, nodes[0], path, sources=new_sources)
-    written = _same(old, new)
-    if kind == "remove":
-        place = origin(before.repository, nodes[0], path, sources=old_sources)
-    else:
-        place = origin(after.repository, nodes[0], path, sources=new_sources)
+    """The change with the place of the new value (of what is gone, the old one), as the first machine has it."""
+    settings = [locate(side.repository, nodes[0], path, sources=side) for side in (old, new)]
+    side = old if kind == "remove" else new
+    place = origin(side.repository, nodes[0], path, sources=side)
     file, line = (place.file, place.line) if place else (None, None)
-    return Change(nodes, path, kind, was, now, file, line, derived=written)
+    return Change(nodes, path, kind, was, now, file, line, derived=_same(*settings))
 
 
 def _same(old: Setting | None, new: Setting | None) -> bool:

@@ -71,6 +71,8 @@ class OperatorError(Exception):
         """A file that a YAML parser, or the operating system, could not read: the line and the reason."""
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or getattr(error, "reason", None)
+        if "expected ',' or" in str(reason):  # the parser notices far behind the bracket that is open
+            mark = getattr(error, "context_mark", None) or mark
         if isinstance(error, OSError):
             message = f"cannot be read: {error.strerror}"
         elif isinstance(error, UnicodeError):

@@ -1,67 +1,28 @@
 """Certificates and keys of the model: what the pillars declare under `pki:` is issued into the repo.
 
-`issue` reads what each machine declares (CONTRACT: authority, certificate, keypair, authority_key, secret), makes what
-is missing, runs out or no longer matches, and writes three kinds of files under `classes/cluster/<name>/pki/`:
-`authorities.yml` (CA certificates, public; while a CA is replaced both, and the first one signs), `authority-keys.yml`
-(CA keys and masters of what is shared; operators only, no class includes it) and `<fqdn>.yml` (a machine's own, for
-that machine). The certificates themselves are public, so `status` needs no key.
+`issue` reads what each machine declares (schema/pki.json), makes what is missing, runs out or no longer matches, and
+writes three kinds of files under `classes/cluster/<name>/pki/`: `authorities.yml` (CA certificates, public; while a CA
+is replaced both, and the first one signs), `authority-keys.yml` (CA keys and masters of what is shared; operators only,
+no class includes it) and `<fqdn>.yml` (a machine's own, for that machine). The certificates themselves are public, so
+`status` needs no key.
 """
 
 from __future__ import annotations
 
-import os
-import secrets as random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from reclass_model.certificates import (
-    Request,
-    fits,
-    issued_by,
-    load_certificate,
-    load_key,
-    new_key,
-    new_keypair,
-    renewed,
-    split,
-    to_pem,
-)
+from reclass_model.certificates import end_of
 from reclass_model.errors import OperatorError, Problem
-from reclass_model.inventory import Inventory, Node
+from reclass_model.inventory import Inventory
+from reclass_model.issuer import AUTHORITIES, RENEW_BEFORE, Issuer, Step, names_of, present
 from reclass_model.repository import Repository, write_atomically
-from reclass_model.secrets import (
-    AUTHORITY_KEYS,
-    TOKEN,
-    Keyring,
-    digest_key,
-    recipients,
-    seal,
-)
-from reclass_model.sources import Loader, Sources
+from reclass_model.secrets import Keyring
 
-AUTHORITIES = "authorities.yml"
-RENEW_BEFORE = timedelta(days=30)  #: a certificate with less than this left is issued anew
-Pki = dict[str, dict[str, dict[str, str]]]  #: {"certificate": {name: {"certificate": PEM, …}}, …}
-
-
-@dataclass(frozen=True)
-class Step:
-    """One of the steps that replace an authority."""
-
-    name: str
-    done: str  #: what is so when all machines are brought to it
-
-
-TRUST = Step("trust", "every machine trusts the new authority beside the old one")
-SIGN = Step("sign", "every certificate is signed by the new authority, the old one is still trusted")
-FORGET = Step("forget", "the old authority is trusted no more")
-STEPS = (TRUST, SIGN, FORGET)
+REPLACE_BEFORE = timedelta(days=365)  #: an authority with less than this left is to be replaced
 
 
 @dataclass(frozen=True)
@@ -90,33 +51,13 @@ def issue(
     of it could be made. Raises OperatorError E410 for a declaration that makes no sense, E4xx from the keyring.
     """
     _add_missing_files(repository)
-    return _issue(_Issuer(repository, keyring, progress, renew, now or datetime.now(UTC)))
+    return Issuer(repository, keyring, progress, renew, now or datetime.now(UTC)).issue()
 
 
 def _add_missing_files(repository: Repository) -> None:
     for name in (AUTHORITIES, *(f"{name}.yml" for name in repository.node_names())):
         if not (path := repository.pki_dir / name).exists():
             write_atomically(path, "parameters: {}\n")  # the model includes these files as classes
-
-
-def _issue(issuer: _Issuer) -> list[Path]:
-    """Make everything, then write it: the authorities last, because they say which step a rotation has come to."""
-    repository = issuer.repository
-    machines: dict[str, Pki] = {}
-    acquaintances: dict[str, list[str]] = {}  # machine → keypairs of which it knows every public half
-    for node in Inventory(repository).nodes():
-        machines[node.name] = issuer.machine(node)
-        declared = (node.parameters.get("pki") or {}).get("public_key")
-        acquaintances[node.name] = [name for name, _ in _present(declared)]
-    for machine, names in acquaintances.items():
-        if names:
-            machines[machine]["public_key"] = {name: _public_halves(name, machines) for name in names}
-    files = {
-        repository.pki_dir / AUTHORITY_KEYS: issuer.masters,
-        **{repository.pki_dir / f"{machine}.yml": content for machine, content in machines.items()},
-        repository.pki_dir / AUTHORITIES: {"authority": issuer.authorities},
-    }
-    return [path for path, content in files.items() if _write(path, content)]
 
 
 def rotate(
@@ -168,9 +109,9 @@ def rotate_authority(
             code="E007",
             hint="commit them, bring all machines to them, then take the next step",
         )
-    issuer = _Issuer(repository, keyring, progress, lambda node, name: False, now or datetime.now(UTC))
+    issuer = Issuer(repository, keyring, progress, lambda node, name: False, now or datetime.now(UTC))
     step = issuer.advance(name)
-    return step, _issue(issuer)
+    return step, issuer.issue()
 
 
 def status(repository: Repository) -> list[Certificate]:
@@ -179,25 +120,28 @@ def status(repository: Repository) -> list[Certificate]:
     seen: set[str] = set()
     for node in Inventory(repository).nodes():
         pki = node.parameters.get("pki") or {}
-        for name, declared in _present(pki.get("authority")):
+        for name, declared in present(pki.get("authority")):
             if name not in seen:
                 seen.add(name)
                 found.append(_certificate(None, name, name, declared))
-        for name, declared in _present(pki.get("certificate")):
+        for name, declared in present(pki.get("certificate")):
             found.append(_certificate(node.name, name, str(declared.get("authority")), declared))
     return sorted(found, key=lambda item: (item.node or "", item.name))
 
 
 def ending(node: str | None, name: str, end: datetime | None, now: datetime) -> Iterator[Problem]:
-    """A problem for a certificate (None: an authority's) that has ended (E413) or will within 30 days (W130)."""
-    if end is None or end - now >= RENEW_BEFORE:
+    """A problem for a certificate (None: an authority's) that has ended (E413) or will within 30 days (W130).
+
+    Of an authority it is told a year before: what it signs from then on would outlive it.
+    """
+    if end is None or end - now >= (RENEW_BEFORE if node else REPLACE_BEFORE):
         return
     what = f"the certificate {name}" if node else f"the authority {name}"
     day = f"{end:%Y-%m-%d}"
     hint = (
         "`ostack-k8s pki issue`, commit, `salt-run state.orch ostack.underlay`"
         if node
-        else "a new authority means new certificates for all machines: plan it, nothing here does it in place"
+        else f"`ostack-k8s pki rotate --authority {name}`, three times, each brought to all machines before the next"
     )
     if end <= now:
         yield Problem("E413", f"{what} has ended on {day}", node=node, hint=hint)
@@ -205,309 +149,8 @@ def ending(node: str | None, name: str, end: datetime | None, now: datetime) -> 
         yield Problem("W130", f"{what} ends in {(end - now).days} days, on {day}", node=node, hint=hint)
 
 
-def end_of(text: str) -> datetime | None:
-    """When a certificate in PEM ends; None for what is none."""
-    try:
-        end: datetime = load_certificate(text).not_valid_after_utc
-    except OperatorError:
-        return None
-    return end
-
-
 def _certificate(node: str | None, name: str, authority: str, declared: Mapping[str, Any]) -> Certificate:
     end = end_of(declared.get("certificate") or "")
     return Certificate(
-        node, name, authority, str(declared.get("common_name", name)), end, tuple(_names(declared))
+        node, name, authority, str(declared.get("common_name", name)), end, tuple(names_of(declared))
     )
-
-
-def _names(declared: Mapping[str, Any]) -> list[str]:
-    """The names of a certificate: `{<name>: {}}`, or `{<any>: <name>}` where the name is a reference."""
-    return [str(value or key) for key, value in _present(declared.get("names"))]
-
-
-def _public_halves(name: str, machines: Mapping[str, Pki]) -> dict[str, str]:
-    """Machine → its public key of the keypair `name`."""
-    return {
-        machine: content["keypair"][name]["public_key"]
-        for machine, content in machines.items()
-        if name in content.get("keypair", {})
-    }
-
-
-def _present(declared: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
-    return [(name, value) for name, value in (declared or {}).items() if value is not None]
-
-
-class _Issuer:
-    """One run of `issue`: what was there, what is made, all of it kept in memory."""
-
-    def __init__(
-        self,
-        repository: Repository,
-        keyring: Keyring,
-        progress: Callable[[str], None],
-        renew: Callable[[str, str], bool],
-        now: datetime,
-    ) -> None:
-        self.repository, self.keyring, self.progress, self.renew, self.now = (
-            repository,
-            keyring,
-            progress,
-            renew,
-            now,
-        )
-        self.masters: Pki = _read(repository.pki_dir / AUTHORITY_KEYS)
-        self.authorities: dict[str, dict[str, str]] = _read(repository.pki_dir / AUTHORITIES).get(
-            "authority", {}
-        )
-        self.operators = list(repository.settings.recipients.operators.values())
-        self._keys: dict[str, Any] = {}
-
-    @cached_property
-    def configs(self) -> list[str]:
-        return Sources(self.repository).config_machines()
-
-    @cached_property
-    def digest_key(self) -> bytes:
-        return digest_key(self.repository, self.keyring)
-
-    def machine(self, node: Node) -> Pki:
-        """What the file of a machine holds."""
-        path = self.repository.pki_dir / f"{node.name}.yml"
-        declared, there = node.parameters.get("pki") or {}, _read(path)
-        readers = recipients(self.repository, path, self.configs)
-        for name, wanted in _present(declared.get("authority")):
-            self._authority(name, wanted)
-        sections: Pki = {
-            "certificate": {},
-            "keypair": {},
-            "authority_key": {},
-            "secret": {},
-        }
-        for name, wanted in _present(declared.get("certificate")):
-            sections["certificate"][name] = self._leaf(
-                node.name, name, wanted, there.get("certificate", {}).get(name), readers
-            )
-        for name, wanted in _present(declared.get("keypair")):
-            had = there.get("keypair", {}).get(name)
-            sections["keypair"][name] = self._shared("keypair", name, wanted, had, readers, _keypair)
-        for name, _ in _present(declared.get("authority_key")):
-            token = there.get("authority_key", {}).get(name, {}).get("private_key")
-            sections["authority_key"][name] = {
-                "private_key": self._for(self._sealed_key(name), token, readers)
-            }
-        for name, wanted in _present(declared.get("secret")):
-            had = there.get("secret", {}).get(name)
-            sections["secret"][name] = self._shared("secret", name, wanted, had, readers, _new_secret)
-        return {section: content for section, content in sections.items() if content}
-
-    # --- authorities ---
-
-    def _authority(self, name: str, wanted: Mapping[str, Any]) -> None:
-        """Make a CA unless its certificate and key are there."""
-        if name in self.authorities and name in self.masters.get("authority", {}):
-            return
-        request = Request(
-            str(wanted.get("common_name", name)),
-            self.now,
-            int(wanted.get("days", 3650)),
-        )
-        certificate, key = self._new_authority(request)
-        self.authorities[name] = {"certificate": certificate}
-        self.masters.setdefault("authority", {})[name] = {"private_key": key}
-        self.progress(f"authority {name}")
-
-    def _new_authority(self, request: Request) -> tuple[str, str]:
-        """The certificate of a new CA, and its sealed key."""
-        key = new_key()
-        return to_pem(request.self_signed(key)), self._seal(to_pem(key), self.operators)
-
-    def advance(self, name: str) -> Step:
-        """Take the next step of replacing a CA."""
-        keys = self._authority_keys(name)
-        signer, *others = split(self.authorities[name]["certificate"])
-        if not others:
-            request = renewed(load_certificate(signer), self.now)
-            certificate, keys["next_private_key"] = self._new_authority(request)
-            bundle, step = [signer, certificate], TRUST
-        elif len(keys) > 1 and self._sealed_key(name) == keys["private_key"]:
-            bundle, step = [*others, signer], SIGN
-        else:
-            self.masters["authority"][name] = {"private_key": self._sealed_key(name)}
-            bundle, step = [signer], FORGET
-        self.authorities[name] = {"certificate": "".join(bundle)}
-        return step
-
-    def _authority_keys(self, name: str) -> dict[str, str]:
-        if name not in self.authorities or name not in self.masters.get("authority", {}):
-            raise OperatorError(
-                f"nobody declares the authority {name!r}",
-                code="E410",
-                hint=f"known: {', '.join(self.authorities) or 'none'} (pki:authority)",
-            )
-        return self.masters["authority"][name]
-
-    def _sealed_key(self, name: str) -> str:
-        """The token of the private key that a CA signs with; there are two while it is replaced."""
-        keys = list(self._authority_keys(name).values())
-        if len(keys) == 1:
-            return keys[0]
-        certificate = load_certificate(self.authorities[name]["certificate"])
-        for token in keys:
-            if fits(load_key(self.keyring.reveal(token)), certificate):
-                return token
-        raise OperatorError(
-            f"no key of the authority {name!r} fits its certificate", code="E412", hint="restore it from git"
-        )
-
-    def _signer(self, name: str) -> Any:
-        """The private key of a CA."""
-        token = self._sealed_key(name)
-        if token not in self._keys:
-            self._keys[token] = load_key(self.keyring.reveal(token))
-        return self._keys[token]
-
-    # --- what machines hold ---
-
-    def _leaf(
-        self,
-        node: str,
-        name: str,
-        wanted: Mapping[str, Any],
-        had: dict[str, str] | None,
-        readers: list[str],
-    ) -> dict[str, str]:
-        authority = str(wanted.get("authority"))
-        request = Request(
-            str(wanted.get("common_name", name)),
-            self.now,
-            int(wanted.get("days", 365)),
-            organization=wanted.get("organization"),
-            names=_names(wanted),
-            usage=[key for key, _ in _present(wanted.get("usage"))],
-        )
-        if had and not self.renew(node, name) and self._good(had.get("certificate", ""), request, authority):
-            return had
-        signer = self._signer(authority)
-        key = new_key()
-        certificate = request.signed(
-            key, load_certificate(self.authorities[authority]["certificate"]), signer
-        )
-        self.progress(f"certificate {node}/{name}")
-        return {
-            "certificate": to_pem(certificate),
-            "private_key": self._seal(to_pem(key), readers),
-        }
-
-    def _good(self, pem: str, request: Request, authority: str) -> bool:
-        """Whether a certificate is what is declared, by the present authority, and lasts."""
-        if end_of(pem) is None or authority not in self.authorities:
-            return False
-        certificate, issuer = (
-            load_certificate(pem),
-            load_certificate(self.authorities[authority]["certificate"]),
-        )
-        life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
-        left = certificate.not_valid_after_utc - self.now
-        lasts = left > min(RENEW_BEFORE, life / 3)
-        return lasts and request.matches(certificate) and issued_by(certificate, issuer)
-
-    def _shared(
-        self,
-        section: str,
-        name: str,
-        wanted: Mapping[str, Any],
-        had: dict[str, str] | None,
-        readers: list[str],
-        make: Callable[[Mapping[str, Any]], dict[str, str]],
-    ) -> dict[str, str]:
-        """A keypair or secret: the machine's own, or (`shared: true`) the same on every machine that declares it."""
-        if not wanted.get("shared"):
-            return had or self._sealed(make(wanted), readers)
-        masters = self.masters.setdefault(section, {})
-        if name not in masters:
-            masters[name] = self._sealed(make(wanted), self.operators)
-            self.progress(f"{section} {name}")
-        return {
-            field: self._for(text, (had or {}).get(field), readers) for field, text in masters[name].items()
-        }
-
-    # --- tokens ---
-
-    def _seal(self, plaintext: str, readers: list[str]) -> str:
-        return seal(plaintext, readers, self.digest_key)
-
-    def _sealed(self, fields: Mapping[str, str], readers: list[str]) -> dict[str, str]:
-        return {
-            key: text if key == "public_key" else self._seal(text, readers) for key, text in fields.items()
-        }
-
-    def _for(self, master: str, had: str | None, readers: list[str]) -> str:
-        """A master's value for these readers; the token that is there stays while its fingerprint says the same."""
-        if (token := TOKEN.fullmatch(master)) is None:
-            return master
-        present = TOKEN.fullmatch(had or "")
-        if had and present and present[1] == token[1]:
-            return had
-        return self._seal(self.keyring.reveal(master), readers)
-
-
-def _keypair(_: Mapping[str, Any]) -> dict[str, str]:
-    key = new_keypair()
-    return {"public_key": to_pem(key.public_key()), "private_key": to_pem(key)}
-
-
-def _new_secret(wanted: Mapping[str, Any]) -> dict[str, str]:
-    """A random value. Formats: `bootstrap_token` (abcdef.0123456789abcdef), `base64` of `bytes`, `password`."""
-    import base64
-
-    size = int(wanted.get("bytes", 32))
-    kind = wanted.get("format", "password")
-    if kind == "bootstrap_token":
-        return {"value": f"{random.token_hex(3)}.{random.token_hex(8)}"}
-    if kind == "base64":
-        return {"value": base64.b64encode(os.urandom(size)).decode()}
-    if kind == "password":
-        return {"value": random.token_urlsafe(size)}
-    raise OperatorError(
-        f"unknown format {kind!r} of a secret",
-        code="E410",
-        hint="bootstrap_token, base64, password",
-    )
-
-
-# --- files ---
-
-
-class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """PEM as literal blocks, so that a diff of it can be read."""
-
-
-_Dumper.add_representer(
-    str,
-    lambda dumper, text: dumper.represent_scalar(
-        "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None
-    ),
-)
-
-
-def _read(path: Path) -> Pki:
-    if not path.is_file():
-        return {}
-    try:
-        data = yaml.load(path.read_text(), Loader) or {}
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
-        raise OperatorError.unreadable(error, f"pki/{path.name}") from None
-    return dict((data.get("parameters") or {}).get("pki") or {})
-
-
-def _write(path: Path, content: Pki) -> bool:
-    data = {"parameters": {"pki": content} if content else {}}
-    text = "# Written by `ostack-k8s pki issue`.\n" + yaml.dump(
-        data, Dumper=_Dumper, sort_keys=False, width=1 << 16
-    )
-    if path.is_file() and path.read_text() == text:
-        return False
-    write_atomically(path, text)
-    return True

@@ -32,13 +32,13 @@ class Recipients:
 
 @dataclass(frozen=True)
 class Settings:
-    """`.ostack-k8s.yml`: the answers given to `init` and who may read the secrets."""
+    """`.ostack-k8s.yml`: the answers given to `init`, who may read the secrets, options of the command line."""
 
     cluster_name: str
     library_version: str
     answers: dict[str, Any]
     recipients: Recipients
-    raw: dict[str, Any]
+    options: dict[str, Any]
 
 
 class Repository:
@@ -134,7 +134,7 @@ class Repository:
                 operators=mapping(recipients, "operators"),
                 machines=mapping(recipients, "machines"),
             ),
-            raw=raw,
+            options=mapping(raw, "options"),
         )
 
     # --- git ---
@@ -260,6 +260,7 @@ class Repository:
             return None
 
     def set_reference(self, name: str, revision: str) -> None:
+        """Point `refs/ostack-k8s/<name>` to a commit. Raises OperatorError E006 when there is no such."""
         self.git("update-ref", f"refs/ostack-k8s/{name}", self.resolve(revision))
 
 

@@ -257,7 +257,7 @@ def is_null(node: yaml.Node) -> bool:
 
 
 def absolute(name: str, source: str) -> str:
-    """A class name as written (`.mysql`, `..other`) in a class, made absolute."""
+    """A class name as written (`.server`, `..other`) in a class, made absolute."""
     if not name.startswith("."):
         return name
     dots = len(name) - len(name.lstrip("."))

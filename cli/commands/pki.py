@@ -51,6 +51,7 @@ def rotate(invocation: Invocation, names: tuple[str, ...], authority: str | None
     certificates replace the old one's, the old one is trusted no more. Nothing stops working on the way.
     """
     from reclass_model import pki as core
+    from reclass_model.issuer import STEPS
 
     repository, keyring = invocation.repository, invocation.keyring
     if authority is None:
@@ -62,9 +63,9 @@ def rotate(invocation: Invocation, names: tuple[str, ...], authority: str | None
         )
     step, written = core.rotate_authority(repository, keyring, authority, progress=invocation.progress)
     _show(invocation, written)
-    number = core.STEPS.index(step) + 1
-    click.echo(f"Step {number} of {len(core.STEPS)}: once this is on all machines, {step.done}.", err=True)
-    if step != core.STEPS[-1]:
+    number = STEPS.index(step) + 1
+    click.echo(f"Step {number} of {len(STEPS)}: once this is on all machines, {step.done}.", err=True)
+    if step != STEPS[-1]:
         click.echo(
             "Commit; salt-run state.orch ostack.underlay; `validate --live`; then this command again.",
             err=True,
@@ -77,7 +78,7 @@ def status(invocation: Invocation, live: bool) -> None:
     """List every certificate with its end, those that end first at the top.
 
     With --live (on the config machine) also whether each machine has the model's certificate. Exits with 1 when one
-    does not, and when a certificate has ended or will within 30 days.
+    does not, and when a certificate has ended or will within 30 days, an authority within a year.
     """
     from cli.output.errors import print_problems
     from cli.output.structured import plain
@@ -127,8 +128,8 @@ def _show(invocation: Invocation, written: list[Path]) -> None:
 
 def compare(rows: list[Row], nodes: Mapping[str, Node], found: Mapping[str, Mapping[str, str]]) -> None:
     """Give each row `live`, what its machine has in words, and `live_not_after`; None where nothing installs it."""
+    from reclass_model.certificates import end_of
     from reclass_model.inventory import get
-    from reclass_model.pki import end_of
 
     for row in rows:
         node, name = str(row["node"]), str(row["name"])

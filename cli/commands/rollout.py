@@ -20,18 +20,24 @@ if TYPE_CHECKING:
     "ostack-k8s deploy",
     "ostack-k8s deploy --dry-run",
     "ostack-k8s deploy v1.4 --plan 3f2a91c04b7d --yes -o json",
+    "ostack-k8s deploy --repair",
 )
 @click.argument("revision", default="HEAD")
 @click.option("--dry-run", is_flag=True, help="Show the plan and do nothing.")
 @click.option(
     "--plan", "digest", metavar="DIGEST", help="Only if the plan is still this one, which was reviewed."
 )
+@click.option("--repair", is_flag=True, help="Also bring back what differs in the cluster: see `status`.")
 @yes_option
-def deploy(invocation: Invocation, revision: str, dry_run: bool, digest: str | None, yes: bool) -> None:
+def deploy(
+    invocation: Invocation, revision: str, dry_run: bool, digest: str | None, repair: bool, yes: bool
+) -> None:
     """Bring the overlay to the model's state.
 
     Shows the plan, asks, runs its steps in order, and ends with the checks of `smoke`. Every step is recorded in the
     cluster: killed at any moment and run again, it goes on. Refuses what a plan refuses.
+
+    A plan compares commits. What somebody changed or deleted in the cluster itself, only `status` knows, and --repair.
     """
     from cli.output.plan import print_plan
     from cli.workflows import deployment
@@ -57,7 +63,7 @@ def deploy(invocation: Invocation, revision: str, dry_run: bool, digest: str | N
         invocation.show({"rollout": None, "steps": plan.steps, "plan": plan.data}, lambda: None)
         return
     invocation.confirm("Run it?", yes)
-    _show(invocation, deployment.deploy(repository, invocation.keyring, plan, invocation.progress))
+    _show(invocation, deployment.deploy(repository, invocation.keyring, plan, invocation.progress, repair))
 
 
 @command("rollback", "ostack-k8s rollback", "ostack-k8s rollback --yes -o json")
@@ -126,8 +132,8 @@ def status(invocation: Invocation) -> None:
 
 @command(
     "run",
-    "ostack-k8s run mariadb-server restore",
-    "ostack-k8s run mariadb-server restore SNAPSHOT=keystone-20261126T101500Z.sql --yes",
+    "ostack-k8s run database-server restore",
+    "ostack-k8s run database-server restore SNAPSHOT=20261126T101500Z.sql --yes",
 )
 @click.argument("workload")
 @click.argument("job")

@@ -65,3 +65,4 @@ def print_status(status: Status) -> None:
         fields = f"   {', '.join(drift.fields[:3])}" if drift.fields else ""
         place = f"{drift.namespace}/{drift.name}" if drift.namespace else drift.name
         write(f"{drift.difference:<8} {drift.kind} {place}{fields}", indent=2)
+    write("`ostack-k8s deploy --repair` brings them back.")

@@ -31,8 +31,10 @@ def connect(repository: Repository, keyring: Keyring) -> Cluster:
     return Cluster.connect(kubeconfig(repository, keyring))
 
 
-def deploy(repository: Repository, keyring: Keyring, plan: Plan, progress: Progress) -> Report:
-    """Run the rollout of `plan.after` and then the checks; its report.
+def deploy(
+    repository: Repository, keyring: Keyring, plan: Plan, progress: Progress, repair: bool = False
+) -> Report:
+    """Run the rollout of `plan.after` and then the checks; its report. `repair`: also what drifted since the last one.
 
     OperatorError when a step fails: run it again and it goes on. A failed check is in the report.
 
@@ -63,6 +65,7 @@ def deploy(repository: Repository, keyring: Keyring, plan: Plan, progress: Progr
                 host=master_address(inventory),
                 progress=progress,
                 releases=get(inventory.config_node().parameters, "openstack:release", {}),
+                repair=repair,
             ),
         )
         if report["result"] == "done":

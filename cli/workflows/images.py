@@ -91,7 +91,7 @@ def build_images(
 @placed
 def require_locked(inventory: Inventory) -> None:
     """Refuse images that nobody can have built, since their package versions are not pinned: OperatorError E506."""
-    from openstack_images.lock import require_locked as check
+    from openstack_images.pinning import require_locked as check
 
     check(images_of(inventory).values())
 
@@ -119,7 +119,8 @@ def lock_images(inventory: Inventory, releases: Collection[str], progress: Calla
 
     Preparing a release moves no pin of what runs.
     """
-    from openstack_images.lock import Lock, lock
+    from openstack_images.lock import Lock
+    from openstack_images.pinning import lock
 
     repository = inventory.repository
     wanted = {"": images_of(inventory)}

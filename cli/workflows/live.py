@@ -87,13 +87,14 @@ def judge_sessions(
 def _ending(node: Node, answer: Any, now: datetime) -> Iterator[Problem]:
     """Certificates at their end: those on the machine, else (nothing is applied yet) those of the model."""
     from reclass_model import pki
+    from reclass_model.certificates import end_of
     from reclass_model.inventory import get
 
     there = answer if isinstance(answer, dict) else {}
     for name, declared in (get(node.parameters, "pki:certificate", None) or {}).items():
         if declared is not None:
             text = there.get(name) or str(declared.get("certificate", ""))
-            yield from pki.ending(node.name, name, pki.end_of(text), now)
+            yield from pki.ending(node.name, name, end_of(text), now)
 
 
 def live_certificates(inventory: Inventory) -> dict[str, dict[str, str]]:

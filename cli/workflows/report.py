@@ -18,11 +18,12 @@ REPORTS = Path("/srv/ostack-k8s/reports")  # made by the config machine's states
 
 
 def keep(report: Mapping[str, Any], directory: Path = REPORTS) -> Path | None:
-    """Write the report; None on a machine that keeps none, or where this user may not."""
+    """Write the report and its page; None on a machine that keeps none, or where this user may not."""
     if not os.access(directory, os.W_OK):
         return None
     path = directory / f"{report['rollout']}.json"
     write_atomically(path, json.dumps(report, indent=2) + "\n")
+    write_page(report, path.with_suffix(".html"))
     return path
 
 

@@ -58,6 +58,8 @@ class Refused(OperatorError):
     def __init__(self, message: str, status: int, hint: str | None = None) -> None:
         super().__init__(message, code="E640", hint=hint)
         self.status = status
+        #: Whether it would take the object anew, but no change of the one that is there.
+        self.immutable = status == 422 and "Forbidden: updates to" in message
 
 
 class Cluster:

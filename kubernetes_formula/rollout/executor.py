@@ -13,7 +13,7 @@ from functools import partial
 
 from kubernetes_formula.manifests import Object, Overlay, key
 from kubernetes_formula.manifests.overlay import CONTROLLERS, MANAGED_BY
-from kubernetes_formula.rollout.changes import GENERATION_KINDS, object_changes
+from kubernetes_formula.rollout.changes import GENERATION_KINDS
 from kubernetes_formula.rollout.cluster import Cluster, Refused
 from kubernetes_formula.rollout.health import (
     Trouble,
@@ -82,8 +82,7 @@ class Executor:
         for index, entry in enumerate(record.steps):
             if entry.result != DONE:
                 record = self._step(record, index)
-        previous = self._records.find(record.previous) if record.previous else None
-        self._prune(record.desired, previous.desired if previous else None)
+        self._prune(record)
         return record
 
     def _step(self, record: RolloutRecord, index: int) -> RolloutRecord:
@@ -114,9 +113,10 @@ class Executor:
         kind, namespace, name = key(item).split("/")
         self._cluster.delete(kind, namespace, name)
         self._until(f"the old Job {name} to go", partial(self._is_gone, key(item)))
-        self._cluster.create(item)
+        self._create(item)
         self._finish(item)
-        (pod, *_) = self._cluster.list("Pod", namespace, {"batch.kubernetes.io/job-name": name})
+        pods = self._cluster.list("Pod", namespace, {"batch.kubernetes.io/job-name": name})
+        pod = next(each for each in pods if each["status"].get("phase") == "Succeeded")
         container = pod["spec"]["containers"][0]["name"]
         return self._cluster.log(namespace, pod["metadata"]["name"], container, _ALL_LINES)
 
@@ -124,12 +124,15 @@ class Executor:
 
     def _apply(self, record: RolloutRecord, step: Step) -> None:
         items = self._items(record, step)
-        replaced = {change.key for change in object_changes(record.base, record.desired) if change.replaces}
         for item in items:
-            if key(item) in replaced:
-                self._cluster.delete(*key(item).split("/"), orphan=True)
+            try:
+                self._cluster.apply(item)
+            except Refused as refusal:
+                if not refusal.immutable:
+                    raise
+                self._cluster.delete(*key(item).split("/"), orphan=True)  # the new one takes over its pods
                 self._until(f"the old {key(item)} to go", partial(self._is_gone, key(item)))
-            self._cluster.apply(item)
+                self._cluster.apply(item)
         self._wait_for(items)
 
     def _switch(self, record: RolloutRecord, step: Step) -> None:
@@ -181,6 +184,9 @@ class Executor:
                 return
             self._cluster.delete(kind, namespace, name)
             self._until(f"the old Job {name} to go", partial(self._is_gone, key(item)))
+        self._create(item)
+
+    def _create(self, item: Object) -> None:
         try:
             self._cluster.create(item)
         except Refused as refusal:
@@ -275,13 +281,12 @@ class Executor:
         wanted = record.desired.by_key()
         return [wanted[each] for each in step.objects]
 
-    def _prune(self, desired: Overlay, previous: Overlay | None) -> None:
+    def _prune(self, record: RolloutRecord) -> None:
         """Delete what carries our label and no model knows; Secrets and Jobs of the previous object set stay."""
-        known = _known(desired)
-        stays = _known(previous) if previous else set()
-        namespaces = {
-            workload.namespace for each in (desired, previous) if each for workload in each.workloads.values()
-        }
+        before = self._records.find(record.previous) if record.previous else None
+        desired, previous = record.desired, before.desired if before else Overlay()
+        known, stays = _known(desired), _known(previous)
+        namespaces = {each.namespace for each in (*desired.workloads.values(), *previous.workloads.values())}
         for namespace in sorted(namespaces):
             for kind in _PRUNED:
                 for item in self._cluster.list(kind, namespace, MANAGED_BY):
@@ -289,7 +294,7 @@ class Executor:
                     if name not in known and not (name in stays and kind in (*GENERATION_KINDS, "Job")):
                         self._progress(f"delete {kind} {item['metadata']['name']}")
                         self._cluster.delete(*name.split("/"))
-        self._records.forget_old()
+        self._records.forget_old(record.previous)
 
 
 class _Watch:

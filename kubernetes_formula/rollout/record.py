@@ -152,10 +152,11 @@ class Records:
             }
         )
 
-    def forget_old(self) -> None:
-        """Delete all but the last records."""
+    def forget_old(self, way_back: str | None) -> None:
+        """Delete all but the last records, and the one that a rollback would return to: many may have failed since."""
         for name in self._names()[:-_KEPT]:
-            self._cluster.delete("Secret", NAMESPACE, name)
+            if name != f"{_PREFIX}{way_back}":
+                self._cluster.delete("Secret", NAMESPACE, name)
 
     def _names(self) -> list[str]:
         """Oldest first, by the server's clock: that of who deploys may be behind."""

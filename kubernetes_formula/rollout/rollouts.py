@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from kubernetes_formula.manifests import Object, Overlay
+from kubernetes_formula.manifests import Object, Overlay, key
+from kubernetes_formula.manifests.overlay import CONTROLLERS
 from kubernetes_formula.rollout.cluster import Cluster
 from kubernetes_formula.rollout.executor import Executor, Progress, Timing
 from kubernetes_formula.rollout.lease import Lease
@@ -26,6 +27,7 @@ from kubernetes_formula.rollout.record import (
     close,
     overlay_digest,
 )
+from kubernetes_formula.rollout.status import Drift, drift
 from reclass_model.errors import OperatorError, Problem
 
 DEPLOY, ROLLBACK, FINALIZE = "deploy", "rollback", "finalize"
@@ -61,18 +63,20 @@ def deploy(
     progress: Progress,
     releases: Releases | None = None,
     timing: Timing | None = None,
+    repair: bool = False,
 ) -> RolloutRecord:
     """Bring the cluster to `desired`, rendered with revealed Secrets from `revision`.
 
     `host`: a machine of the cluster, where endpoints are measured. A deploy of the same objects that was
-    interrupted goes on. OperatorError E62x for what the plan refuses, E66x for what the state of the rollout forbids,
-    E63x when a step fails.
+    interrupted goes on. `repair`: also what somebody changed or deleted since (the drift that `status` tells).
+    OperatorError E62x for what the plan refuses, E66x for what the rollout's state forbids, E63x when a step fails.
     """
     with _alone(cluster, desired) as lease:
         records = Records(cluster)
         latest = records.latest()
-        record = _deployment(latest, desired, revision, releases)
-        if latest and latest.done and not record.steps:
+        found = {each.key: each for each in drift(cluster, desired)} if repair else {}
+        record = _deployment(latest, desired, revision, releases, found)
+        if latest and latest.done and not record.steps and not found:
             # The same objects under a new revision: still the same rollout, and the same way back.
             records.save(replace(latest, revision=revision, blocked={}))
             return close(record, DONE)
@@ -210,7 +214,11 @@ def _note_failure(
 
 
 def _deployment(
-    latest: RolloutRecord | None, desired: Overlay, revision: str, releases: Releases | None
+    latest: RolloutRecord | None,
+    desired: Overlay,
+    revision: str,
+    releases: Releases | None,
+    found: Mapping[str, Drift] | None = None,
 ) -> RolloutRecord:
     if latest is None:
         return begin(DEPLOY, revision, desired, None, plan(None, desired, releases))
@@ -225,14 +233,29 @@ def _deployment(
         if overlay_digest(latest.desired) == overlay_digest(desired):
             return replace(latest, revision=revision)
     base = latest.effective()
+    # a repair alone is nothing that one could go back from
+    again = latest.done and overlay_digest(latest.desired) == overlay_digest(desired)
+    if base and found:
+        base = _drifted(base, found)
     steps = plan(base, desired, releases)
     upgraded = {name: str((base or desired).workloads[name].release) for name in released(base, desired)}
     _refuse_unfinalized(latest, upgraded)
     return replace(
         begin(DEPLOY, revision, desired, base, steps),
-        previous=latest.id if latest.done else latest.previous,
+        previous=latest.id if latest.done and not again else latest.previous,
         pending={**upgraded, **latest.pending},
     )
+
+
+def _drifted(recorded: Overlay, found: Mapping[str, Drift]) -> Overlay:
+    """What is recorded, so that all that was changed or is missing differs from whatever is wanted."""
+    objects = []
+    for item in recorded.objects:
+        if key(item) not in found:
+            objects.append(item)
+        elif found[key(item)].difference == "changed" and item["kind"] in CONTROLLERS:
+            objects.append({**item, "spec": None})
+    return replace(recorded, objects=tuple(objects))
 
 
 def _refuse_blocked(latest: RolloutRecord, desired: Overlay) -> None:

@@ -38,6 +38,11 @@ class Drift:
     difference: str  #: missing | unknown | changed
     fields: tuple[str, ...] = ()
 
+    @property
+    def key(self) -> str:
+        """As `kubernetes_formula.manifests.key`."""
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
 
 @dataclass(frozen=True)
 class Status:
@@ -62,7 +67,7 @@ def status(cluster: Cluster, desired: Overlay) -> Status:
     workloads = tuple(
         _workload_status(cluster, desired, item) for item in desired.objects if item["kind"] in CONTROLLERS
     )
-    return Status(workloads, record.as_dict() if record else None, tuple(_drift(cluster, desired)))
+    return Status(workloads, record.as_dict() if record else None, tuple(drift(cluster, desired)))
 
 
 def _workload_status(cluster: Cluster, desired: Overlay, item: Object) -> WorkloadStatus:
@@ -78,7 +83,8 @@ def _workload_status(cluster: Cluster, desired: Overlay, item: Object) -> Worklo
     return WorkloadStatus(name, kind, desired.workloads[owner(item)].release, found.ok, message)
 
 
-def _drift(cluster: Cluster, desired: Overlay) -> Iterator[Drift]:
+def drift(cluster: Cluster, desired: Overlay) -> Iterator[Drift]:
+    """Each object that is missing, changed (also by hand), or unknown to the model. Nothing is written."""
     for item in desired.objects:
         kind, namespace, name = key(item).split("/")
         live = cluster.get(kind, namespace, name)

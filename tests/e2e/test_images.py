@@ -25,8 +25,9 @@ import pytest
 from openstack_images.bake import PACKAGES, bake, package_tag, referrers_tag
 from openstack_images.build import Build, build
 from openstack_images.definition import BakedImage, images
-from openstack_images.lock import Lock, lock
+from openstack_images.lock import Lock
 from openstack_images.package import Builder, local_reference
+from openstack_images.pinning import lock
 from openstack_images.registry import INDEX, Registry
 from openstack_images.sbom import bill_of_materials, packages
 from reclass_model.errors import OperatorError

@@ -8,8 +8,11 @@ import subprocess
 import pytest
 
 from kubernetes_formula import lab
+from reclass_model import pki
+from reclass_model.issuer import STEPS
+from reclass_model.secrets import Keyring
 
-from .conftest import Cloud, within
+from .conftest import Cloud, say, within
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
@@ -67,3 +70,25 @@ def test_a_partition_heals_with_the_same_address(cloud: Cloud) -> None:
 
 def test_exec_returns_the_commands_exit_code(cloud: Cloud) -> None:
     assert lab.execute(cloud.source, cloud.node.partition(".")[0], ["sh", "-c", "exit 7"]) == 7
+
+
+@pytest.mark.full
+def test_the_clusters_authority_is_replaced_while_all_goes_on(cloud: Cloud) -> None:
+    """Three steps, each brought to the machine before the next; nothing is out of order at any of them."""
+    pki_files, client = "/etc/kubernetes/pki", "/var/lib/kubelet/pki/kubelet-client-current.pem"
+    kubelet = inside(cloud, f"openssl x509 -in {client} -noout -serial").stdout
+    for step, trusted in zip(STEPS, ("2", "2", "1"), strict=True):
+        done, _ = pki.rotate_authority(cloud.model, Keyring.find(cloud.model), "kubernetes")
+        assert done == step
+        cloud.model.commit(step.name, [cloud.model.root])
+        lab.up(cloud.model, bundle=cloud.bundle, progress=say)
+        within(60, lambda: ready(cloud), f"ready after {step.name!r}")
+        dns = "-n kube-system get deployment coredns -o jsonpath={.status.availableReplicas}"
+        within(60, lambda dns=dns: kubectl(cloud, dns) not in ("", "0"), "DNS")  # type: ignore[misc]
+        assert inside(cloud, f"grep -c BEGIN {pki_files}/ca.crt").stdout.strip() == trusted
+        signed = inside(cloud, f"openssl verify -trusted {pki_files}/ca.signing.crt {client}")
+        assert signed.returncode == 0, signed.stderr
+    assert inside(cloud, f"openssl x509 -in {client} -noout -serial").stdout != kubelet
+    lines: list[str] = []
+    lab.up(cloud.model, bundle=cloud.bundle, progress=lines.append)
+    assert any(": all its states: " in line and " 0 changed, 0 failed" in line for line in lines)

@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kubernetes_formula.manifests import Image, Object, Overlay, render
+from kubernetes_formula.manifests import Object, Overlay
 from kubernetes_formula.rollout import (
     Cluster,
     Records,
@@ -41,18 +41,17 @@ from kubernetes_formula.rollout import (
 from kubernetes_formula.rollout.lease import NAME as LEASE_NAME
 from kubernetes_formula.rollout.lease import Lease
 from reclass_model.errors import OperatorError
+from tests.golden.overlay import API, overlay_of, with_release
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(300),
 ]
 
-PILLAR = Path(__file__).parents[1] / "golden/manifests/pillar.yml"
 RELEASES: dict[str, dict[str, Any]] = {
     "epoxy": {"order": 1},
     "gazpacho": {"order": 2, "upgrade_from": {"epoxy": {}}},
 }
-API = "keystone-server"
 NAMESPACE = "openstack"
 QUICK = Timing(healthy=60, job=60, hopeless=2, poll=0.1)
 HOST = "127.0.0.1"
@@ -263,25 +262,26 @@ def cluster(server: ApiServer) -> Iterator[Cluster]:
 
 
 def overlay(release: str = "epoxy", tag: str = "bbbbbbbbbbbb", **changed: Any) -> Overlay:
-    pillar = yaml.safe_load(PILLAR.read_text())
-    pillar["images"]["keystone:server"] |= {
-        "reference": f"r/keystone-server:{release}-{tag}",
-        "release": release,
-    }
+    pillar = with_release(release, tag)
     workload = pillar["control"]["workload"][API]
     workload["job"] |= changed.pop("job", {})
     workload |= changed
     del workload["volume"]["modules"]  # hostPath: not under Pod Security "baseline"
-    return render(
-        pillar["control"],
-        {name: Image(**image) for name, image in pillar["images"].items()},
-        lambda value: value,
-    )
+    # the API refuses its second container's propagation of mounts
+    del pillar["control"]["workload"]["agent-node"]
+    return overlay_of(pillar, lambda value: value)
 
 
-def go(cluster: Cluster, desired: Overlay) -> RolloutRecord:
+def go(cluster: Cluster, desired: Overlay, *, repair: bool = False) -> RolloutRecord:
     return deploy(
-        cluster, desired, revision="abc", host=HOST, progress=print, releases=RELEASES, timing=QUICK
+        cluster,
+        desired,
+        revision="abc",
+        host=HOST,
+        progress=print,
+        releases=RELEASES,
+        timing=QUICK,
+        repair=repair,
     )
 
 
@@ -362,6 +362,14 @@ def test_old_secrets_stay_for_one_rollback_and_drift_is_seen(cluster: Cluster) -
     }
     assert drift == {("Deployment", "changed", ("spec.replicas",)), ("Service", "missing", ())}
 
+    assert names(go(cluster, with_password("three"))) == [], "no commit changed anything"
+    before = secrets(cluster)
+    assert names(go(cluster, with_password("three"), repair=True)) == ["keystone-server roll"]
+    assert status(cluster, with_password("three")).drift == ()
+    assert secrets(cluster) == before, "the way back is still there"
+    assert names(rollback(cluster, host=HOST, progress=print, timing=QUICK))[-1] == "keystone-server roll"
+    assert "connection = two" in str(values)
+
 
 def test_a_pod_that_cannot_start_fails_with_its_reason_and_the_next_deploy_mends(cluster: Cluster) -> None:
     go(cluster, overlay())
@@ -370,6 +378,31 @@ def test_a_pod_that_cannot_start_fails_with_its_reason_and_the_next_deploy_mends
     record = Records(cluster).latest()
     assert record and record.state == "failed" and record.steps[0].result == "failed"
     assert names(go(cluster, overlay())) == ["keystone-server roll"]
+
+
+def test_a_change_that_the_api_takes_only_as_a_new_object_can_fail_and_be_taken_back(
+    cluster: Cluster,
+) -> None:
+    def database(peers: bool, tag: str) -> Overlay:
+        pillar = with_release("epoxy", "bbbbbbbbbbbb")
+        workload = pillar["control"]["workload"]["mariadb-server"]
+        if not peers:
+            del workload["peers"]  # its governing Service has another name: a StatefulSet cannot change that
+        pillar["images"]["mariadb:server"]["reference"] = f"r/mariadb-server:{tag}"
+        del pillar["control"]["workload"][API], pillar["control"]["workload"]["agent-node"]
+        return overlay_of(pillar, lambda value: value)
+
+    def governing() -> str:
+        live = cluster.get("StatefulSet", NAMESPACE, "mariadb-server")
+        assert live
+        return str(live["spec"]["serviceName"])
+
+    go(cluster, database(peers=False, tag="good"))
+    with pytest.raises(OperatorError, match="no such image"):
+        go(cluster, database(peers=True, tag="broken"))
+    assert governing() == "mariadb-server-peers"
+    go(cluster, database(peers=False, tag="good"))
+    assert governing() == "mariadb-server"
 
 
 def test_a_failed_job_is_named_and_runs_again(cluster: Cluster) -> None:
@@ -410,7 +443,7 @@ def test_two_at_once_are_refused_and_a_dead_one_is_taken_over(cluster: Cluster) 
 
 
 def test_killed_at_any_moment_and_run_again_completes(server: ApiServer, cluster: Cluster) -> None:
-    program = [sys.executable, __file__, str(server.kubeconfig)]
+    program = [sys.executable, "-m", "tests.e2e.test_rollout", str(server.kubeconfig)]
     for release, moments in (("epoxy", (1.0, 1.5, 2.0, 2.5, 3.0)), ("gazpacho", (1.0, 1.5, 2.0, 2.5, 3.0))):
         for moment in moments:
             process = subprocess.Popen([*program, release])

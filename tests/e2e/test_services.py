@@ -22,8 +22,9 @@ import requests
 from kubernetes_formula.manifests import Image, Overlay, render
 from openstack_images.definition import images
 from openstack_images.load import load
-from openstack_images.lock import Lock, lock
+from openstack_images.lock import Lock
 from openstack_images.package import Builder
+from openstack_images.pinning import lock
 from reclass_model import generate
 from reclass_model.generate import Answers
 from reclass_model.inventory import Inventory, get

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 import yaml
 
-from kubernetes_formula.manifests import Image, compose, file_name, render
+from kubernetes_formula.manifests import compose, file_name
+from tests.golden.overlay import images_of, overlay_of, read_pillar
 
 HERE = Path(__file__).parent / "manifests"
 EXPECTED = HERE / "expected"
 
 
 def rendered() -> dict[str, Any]:
-    pillar = yaml.safe_load((HERE / "pillar.yml").read_text())
-    images = {name: Image(**image) for name, image in pillar["images"].items()}
-    overlay = render(pillar["control"], images)
+    pillar = read_pillar()
+    overlay = overlay_of(pillar)
     jobs = [job.object for found in overlay.jobs.values() for job in found]
     files: dict[str, Any] = {file_name(item): item for item in (*overlay.objects, *jobs)}
-    return {**files, "compose.yml": compose(pillar["control"], images)}
+    return {**files, "compose.yml": compose(pillar["control"], images_of(pillar))}
 
 
 def text(content: Any) -> str:

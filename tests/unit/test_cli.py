@@ -14,8 +14,9 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import COMMANDS, main, root
-from cli.options import Command, Invocation
+from cli.options import Command, Invocation, pass_invocation
 from reclass_model.errors import OperatorError, Problem
+from reclass_model.repository import SETTINGS_FILE
 
 HEAVY = (
     "rich",
@@ -23,7 +24,7 @@ HEAVY = (
     "ruamel",
     "salt",
     "docker",
-    "kubernetes",
+    "urllib3",
     "requests",
     "cryptography",
     "jsonschema",
@@ -202,6 +203,56 @@ def test_a_flag_wins_over_the_environment(tmp_path: Path, monkeypatch: pytest.Mo
     invocation = Invocation()
     root.main(["-C", "/", "completion", "bash"], standalone_mode=False, obj=invocation)
     assert invocation.directory == "/"
+
+
+OPTIONS = "cluster_name: demo\noptions:\n  format: yaml\n  plan: {to: v1, detailed-exitcode: true}\n"
+
+
+def _planned(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[str, str, bool]:
+    """(revision, format, whether the exit code is detailed) of `plan` with these arguments."""
+    seen: list[tuple[str, str, bool]] = []
+
+    def plan(invocation: Invocation, before: str | None, after: str, detailed_exitcode: bool) -> None:
+        seen.append((after, invocation.format, detailed_exitcode))
+
+    from cli.commands.plan import plan as command
+
+    monkeypatch.setattr(command, "callback", pass_invocation(plan))
+    root.main(list(arguments), standalone_mode=False)
+    return seen[0]
+
+
+def test_the_repository_settles_what_neither_flag_nor_environment_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / SETTINGS_FILE).write_text(OPTIONS)
+    place = ("-C", str(tmp_path))
+    assert _planned(monkeypatch, *place, "plan") == ("v1", "yaml", True)
+    assert _planned(monkeypatch, "plan", *place) == ("v1", "yaml", True)
+    assert _planned(monkeypatch, *place, "-o", "json", "plan", "--to", "v2") == ("v2", "json", True)
+    monkeypatch.setenv("OSTACK_K8S_PLAN_AFTER", "v3")
+    monkeypatch.setenv("OSTACK_K8S_FORMAT", "json")
+    assert _planned(monkeypatch, *place, "plan") == ("v3", "json", True)
+    monkeypatch.chdir(tmp_path)
+    assert _planned(monkeypatch, "plan", "--to", "v2") == ("v2", "json", True)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("  planned: {}", "'planned'"),
+        ("  plan: {too: v1}", "'too'"),
+        ("  plan: v1", "plan is no mapping"),
+        ("  x", "`options` is a mapping"),
+    ],
+)
+def test_an_option_of_the_repository_that_there_is_not(
+    options: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / SETTINGS_FILE).write_text(f"cluster_name: demo\noptions:\n{options}\n")
+    with pytest.raises(OperatorError, match=said) as caught:
+        _planned(monkeypatch, "-C", str(tmp_path), "plan")
+    assert caught.value.code == "E002"
 
 
 def test_a_question_without_a_terminal_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,9 @@ import pytest
 from openstack_images.bake import layer
 from openstack_images.build import build
 from openstack_images.definition import BakedImage, ConfigFile, images
-from openstack_images.lock import Lock, require_locked
+from openstack_images.lock import Lock
 from openstack_images.package import Builder
+from openstack_images.pinning import require_locked
 from openstack_images.sbom import bill_of_materials, packages
 from reclass_model.configuration import render
 from reclass_model.errors import OperatorError

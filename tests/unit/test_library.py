@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,24 @@ def test_schemas_are_schemas_and_explain_every_key(path: Path) -> None:
 
     if path.is_relative_to(library.CLASSES):
         assert unexplained(schema, schema["x-pillar-path"]) == []
+
+
+def test_no_python_names_a_service() -> None:
+    """All knowledge of services is YAML: a new one is never a change of code."""
+    described = "\n".join(path.read_text() for path in library.CLASSES.rglob("*.yml"))
+    services = set(re.findall(r"^ *service: ([a-z]+)$", described, re.MULTILINE))
+    assert {"keystone", "mariadb"} <= services
+    named = re.compile(rf"\b({'|'.join(sorted(services))})", re.IGNORECASE)
+    root = Path(__file__).parents[2]
+    packages = ("cli", "kubernetes_formula", "openstack_images", "reclass_model")
+    found = [
+        f"{path.relative_to(root)}:{number}: {line.strip()}"
+        for package in packages
+        for path in sorted((root / package).rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if named.search(line)
+    ]
+    assert found == []
 
 
 def test_a_service_stays_short() -> None:

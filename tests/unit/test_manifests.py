@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import copy
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from kubernetes_formula.manifests import Image, Object, Overlay, compose, file_name, key, render
+from kubernetes_formula.manifests import Object, Overlay, compose, file_name, key
 from kubernetes_formula.manifests.patch import merge
 from reclass_model.errors import OperatorError
 from reclass_model.secrets import TOKEN
-
-PILLAR = Path(__file__).parents[1] / "golden/manifests/pillar.yml"
-API, DATABASE = "keystone-server", "mariadb-server"
+from tests.golden.overlay import API, DATABASE, PILLAR, images_of, overlay_of, read_pillar
 
 
 @pytest.fixture
 def pillar() -> Any:
-    return yaml.safe_load(PILLAR.read_text())
-
-
-def images_of(pillar: Any) -> dict[str, Image]:
-    return {name: Image(**image) for name, image in pillar["images"].items()}
-
-
-def overlay_of(pillar: Any, reveal: Any = None) -> Overlay:
-    return render(pillar["control"], images_of(pillar), reveal)
+    return read_pillar()
 
 
 def reveal(value: Any) -> Any:

@@ -8,13 +8,11 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from kubernetes_formula.manifests import Image, Overlay, render
+from kubernetes_formula.manifests import Overlay
 from kubernetes_formula.rollout import object_changes, plan, released
 from kubernetes_formula.rollout.health import complaint, health, preparing, stuck, troubles
 from kubernetes_formula.rollout.plan import finalization, in_order, return_to
@@ -22,9 +20,8 @@ from kubernetes_formula.rollout.probes import Probes, combined
 from kubernetes_formula.rollout.record import DONE, RUNNING, StepResult, begin, close, overlay_digest
 from kubernetes_formula.rollout.rollouts import Deployed, deploy_steps, manual_job
 from reclass_model.errors import OperatorError
+from tests.golden.overlay import API, DATABASE, overlay_of, read_pillar, with_release
 
-PILLAR = Path(__file__).parents[1] / "golden/manifests/pillar.yml"
-API, DATABASE = "keystone-server", "mariadb-server"
 RELEASES = {
     "epoxy": {"order": 1, "upgrade_from": {"dalmatian": {}}},
     "flamingo": {"order": 2, "upgrade_from": {"epoxy": {}}},
@@ -35,15 +32,11 @@ RELEASES = {
 
 def overlay(release: str = "epoxy", tag: str = "bbbbbbbbbbbb", **changed: Any) -> Overlay:
     """The overlay of the golden pillar with another release, image or setting of the API's workload."""
-    pillar = yaml.safe_load(PILLAR.read_text())
-    pillar["images"]["keystone:server"] |= {
-        "reference": f"r/keystone-server:{release}-{tag}",
-        "release": release,
-    }
+    pillar = with_release(release, tag)
     workload = pillar["control"]["workload"][API]
     workload["upgrade"] |= changed.pop("upgrade", {})
     workload |= changed
-    return render(pillar["control"], {name: Image(**image) for name, image in pillar["images"].items()})
+    return overlay_of(pillar)
 
 
 def names(steps: Any) -> list[str]:
@@ -119,9 +112,9 @@ def test_recreating_is_felt_by_the_api() -> None:
 
 def test_a_removed_workload_is_deleted_but_not_its_data() -> None:
     whole = overlay()
-    pillar = yaml.safe_load(PILLAR.read_text())
+    pillar = read_pillar()
     del pillar["control"]["workload"][API]
-    rest = render(pillar["control"], {name: Image(**image) for name, image in pillar["images"].items()})
+    rest = overlay_of(pillar)
     (step,) = plan(whole, rest)
     assert step.action == "delete"
     assert {each.partition("/")[0] for each in step.objects} == {
@@ -159,10 +152,10 @@ def test_rollback_applies_the_old_objects_without_jobs() -> None:
 
 def test_what_is_told_to_a_running_service_is_told_again_when_it_changes() -> None:
     def with_password(digest: str) -> Overlay:
-        pillar = yaml.safe_load(PILLAR.read_text())
+        pillar = read_pillar()
         job = pillar["control"]["workload"][DATABASE]["job"]["users"]
         job["secret_environment"]["MYSQL_PWD"] = f"?{{age:{digest}:c2VjcmV0}}"
-        return render(pillar["control"], {name: Image(**image) for name, image in pillar["images"].items()})
+        return overlay_of(pillar)
 
     before, after = with_password("0123456789ab"), with_password("ba9876543210")
     assert names(plan(before, after)) == ["prepare", "mariadb-server users"]
@@ -174,24 +167,23 @@ def test_what_is_told_to_a_running_service_is_told_again_when_it_changes() -> No
 
 
 def test_a_statefulset_that_cannot_be_changed_is_replaced() -> None:
-    pillar = yaml.safe_load(PILLAR.read_text())
-    images = {name: Image(**image) for name, image in pillar["images"].items()}
-    after = render(pillar["control"], images)
+    pillar = read_pillar()
+    after = overlay_of(pillar)
     del pillar["control"]["workload"][DATABASE]["peers"]
-    before = render(pillar["control"], images)
+    before = overlay_of(pillar)
     (change,) = [each for each in object_changes(before, after) if each.kind == "StatefulSet"]
     assert change.replaces and change.restarts
     (step,) = [each for each in plan(before, after) if each.workload == DATABASE]
     assert step.action == "roll" and "replace StatefulSet mariadb-server" in step.detail
     pillar["control"]["workload"][DATABASE]["replicas"] = 2
-    scaled = object_changes(before, render(pillar["control"], images))
+    scaled = object_changes(before, overlay_of(pillar))
     assert not any(each.replaces for each in scaled)
 
 
 def test_a_job_is_run_by_hand_with_its_own_variables() -> None:
-    pillar = yaml.safe_load(PILLAR.read_text())
+    pillar = read_pillar()
     pillar["control"]["workload"][DATABASE]["job"]["restore"]["environment"]["SNAPSHOT"] = ""
-    deployed = render(pillar["control"], {name: Image(**image) for name, image in pillar["images"].items()})
+    deployed = overlay_of(pillar)
     assert "mariadb-server restore" not in names(plan(None, deployed))
     job = manual_job(deployed, DATABASE, "restore", {"SNAPSHOT": "a.sql"})
     (container,) = job["spec"]["template"]["spec"]["containers"]

@@ -225,3 +225,14 @@ def test_the_latest_record_is_the_one_that_the_server_took_last(server: Server, 
     latest = records.latest()
     assert latest and latest.revision == "two"
     assert [name[:15] for name in records.identities()] == ["20261126t120500", "20261126t120300"]
+
+
+def test_the_way_back_is_not_forgotten_however_many_deploys_failed_since(
+    server: Server, cluster: Cluster
+) -> None:
+    records = Records(cluster)
+    record = begin("deploy", "one", Overlay(), None, ())
+    for number in range(14):
+        records.save(replace(record, id=f"{number:02}"))
+    records.forget_old("01")
+    assert records.identities() == ["01", *(f"{number:02}" for number in range(4, 14))]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from reclass_model import pki, secrets
+from reclass_model import issuer, pki, secrets
 from reclass_model.certificates import fits, issued_by, load_certificate, load_key, split
 from reclass_model.errors import OperatorError
 from reclass_model.inventory import Inventory
@@ -245,8 +245,8 @@ def test_an_end_within_thirty_days_is_told_and_an_end_that_is_past_is_an_error()
         for days in (-1, 29, 31)
     }
     assert said == {-1: ["E413"], 29: ["W130"], 31: []}
-    (authority,) = pki.ending(None, "etcd", now + timedelta(days=3), now)
-    assert "ends in 3 days" in authority.message and "new certificates for all" in (authority.hint or "")
+    (authority,) = pki.ending(None, "etcd", now + timedelta(days=300), now)
+    assert "ends in 300 days" in authority.message and "rotate --authority etcd" in (authority.hint or "")
 
 
 def test_public_halves_go_to_who_asks_for_them(repository: Repository, keyring: Keyring) -> None:
@@ -348,7 +348,7 @@ def test_a_step_that_was_killed_is_taken_again(
     """After each file that a step writes: what is there is consistent, and the same step follows."""
     later = datetime.now(UTC) + timedelta(days=100)
     pki.issue(repository, keyring)
-    write = pki._write
+    write = issuer._write
     for wanted in ("trust", "sign", "forget"):
         for allowed in range(4):
             written: list[Path] = []
@@ -359,10 +359,10 @@ def test_a_step_that_was_killed_is_taken_again(
                 written.append(path)  # noqa: B023
                 return write(path, content)
 
-            monkeypatch.setattr(pki, "_write", interrupted)
+            monkeypatch.setattr(issuer, "_write", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 pki.rotate_authority(repository, keyring, "etcd", now=later)
-            monkeypatch.setattr(pki, "_write", write)
+            monkeypatch.setattr(issuer, "_write", write)
         step, _ = pki.rotate_authority(repository, keyring, "etcd", now=later)
         assert step.name == wanted
         for name in ("n0.t", "n1.t", "n2.t"):
