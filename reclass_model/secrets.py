@@ -296,7 +296,9 @@ def edit(repository: Repository, keyring: Keyring, change: Callable[[str], str])
     import yaml
 
     data = document.load(repository.secrets_file)
-    before = {path: keyring.reveal(text) for path, text in _whole_tokens(data.get("parameters") or {}, ())}
+    tokens = dict(_whole_tokens(data.get("parameters") or {}, ()))
+    tokens.pop(f"_param:{DIGEST_KEY}", None)  # not a person's: without it no secret could be set any more
+    before = {path: keyring.reveal(text) for path, text in tokens.items()}
     text = change(yaml.safe_dump(before, sort_keys=False, width=1 << 16))
     try:
         after = yaml.load(text, yaml.BaseLoader)  # every value is text: 0123 is a password, not a number
