@@ -373,7 +373,10 @@ def _begins_as_age(ciphertext: str) -> bool:
 def _token_lines(repository: Repository) -> Iterator[tuple[Path, int, str]]:
     for top in (repository.classes_dir, repository.nodes_dir):
         for path in sorted(path for path in top.rglob("*.yml") if path.is_file()):
-            text = path.read_text(errors="replace")  # what is no text at all is told by `validate`
+            try:  # what cannot be read, or is no text at all, is told by `validate`
+                text = path.read_text(errors="replace")
+            except OSError:
+                continue
             if "?{age:" in text:
                 for number, line in enumerate(text.splitlines(), 1):
                     if "?{age:" in line:
