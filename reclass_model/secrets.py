@@ -299,7 +299,9 @@ def edit(repository: Repository, keyring: Keyring, change: Callable[[str], str])
     tokens = dict(_whole_tokens(data.get("parameters") or {}, ()))
     tokens.pop(f"_param:{DIGEST_KEY}", None)  # not a person's: without it no secret could be set any more
     before = {path: keyring.reveal(text) for path, text in tokens.items()}
-    text = change(yaml.safe_dump(before, sort_keys=False, width=1 << 16))
+    shown = yaml.safe_dump(before, sort_keys=False, width=1 << 16) if before else "# path: value\n"
+    if (text := change(shown)) == shown:
+        return []
     try:
         after = yaml.load(text, yaml.BaseLoader)  # every value is text: 0123 is a password, not a number
     except yaml.YAMLError as error:  # its own words show the line, and so the secret
