@@ -14,11 +14,14 @@ from importlib import import_module
 from io import TextIOWrapper
 from typing import Any, NoReturn
 
-import click
-
-from cli.options import directory_option, format_option
-
 INTERRUPTED = 130
+
+try:
+    import click
+
+    from cli.options import directory_option, format_option
+except KeyboardInterrupt:  # `main` is not there yet
+    sys.exit(INTERRUPTED)
 
 # section -> command -> (where it is, what it does). The help text is repeated here so that it can be printed
 # without loading the command; a test holds both against each other.
@@ -125,16 +128,27 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         error.show()
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; run the same command again", err=True)
-        code = INTERRUPTED
+        code = _interrupted()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1  # as click itself leaves when it meets the closed pipe first
     except Exception as error:
         from cli.output.errors import explain
 
-        code = explain(error)
+        code = _interrupted() if _follows_an_interruption(error) else explain(error)
     sys.exit(code)
+
+
+def _interrupted() -> int:
+    click.echo("interrupted; run the same command again", err=True)
+    return INTERRUPTED
+
+
+def _follows_an_interruption(error: BaseException | None) -> bool:
+    """Whether this went wrong while a KeyboardInterrupt was on its way out: half a module was imported, for example."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _settle_streams() -> None:

@@ -169,19 +169,19 @@ def _keys_below(node: yaml.Node | None, path: Sequence[str]) -> Iterator[str]:
 def _merge(chain: Sequence[Source], node: str, parameter: str, what: str, other: str) -> Problem:
     parameter = _disputed(chain, parameter)
     places = [
-        (source.file, line_of(key))
+        (source.file, line_of(key), ":".join(path))
         for source in chain
-        for dotted, key, _ in _mappings(source.parameters, ())
-        if dotted == parameter
+        for path, key, _ in _mappings(source.parameters, ())
+        if ".".join(path) == parameter
     ]
-    file, line = places[-1] if places else (chain[-1].file, None)
+    file, line, where = places[-1] if places else (chain[-1].file, None, parameter.replace(".", ":"))
     before = f"; it was set in {places[-2][0]}:{places[-2][1]}" if len(places) > 1 else ""
     kind = what.removeprefix("Value::").lower()
     return Problem(
         "E106",
         f"a {kind} cannot be merged over a {other.removeprefix('Value::').lower()}{before}",
         node,
-        parameter.replace(".", ":"),
+        where,
         file,
         line,
         "write `~key:` to replace the value instead of merging",
@@ -198,15 +198,17 @@ def _disputed(chain: Sequence[Source], parameter: str) -> str:
         kinds = {
             type(value)
             for source in chain
-            for dotted, _, value in _mappings(source.parameters, ())
-            if dotted == candidate
+            for path, _, value in _mappings(source.parameters, ())
+            if ".".join(path) == candidate
         }
         if len(kinds) > 1:
             return candidate
     return parameter
 
 
-def _mappings(node: yaml.Node | None, path: tuple[str, ...]) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
+def _mappings(
+    node: yaml.Node | None, path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], yaml.Node, yaml.Node]]:
     for name, key, value in entries(node):
-        yield ".".join((*path, name)), key, value
+        yield (*path, name), key, value
         yield from _mappings(value, (*path, name))

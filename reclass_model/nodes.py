@@ -6,7 +6,8 @@ Which role is named and listed how is data: template/roles.yml.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network
@@ -159,7 +160,7 @@ def add(
     machine = Machine(fqdn, _address(inventory, address), tuple(dict.fromkeys(role_names)))
     keyring = secrets.Keyring.find(repository)
     public = secrets.new_identity(keyring.path.parent / "machines" / f"{fqdn}.age")
-    try:
+    with _whole(repository, fqdn):
         _edit_members(repository, lambda file, members: join(file, members, machine))
         edit(
             repository.root / SETTINGS_FILE,
@@ -169,9 +170,6 @@ def add(
         progress(f"{fqdn} {machine.address} {' '.join(machine.roles)}")
         # anew: the settings have one more recipient
         pki.issue(Repository(repository.root), keyring, progress=progress)
-    except BaseException:
-        _take_out(repository, fqdn)
-        raise
     return repository.node_file(fqdn)
 
 
@@ -239,10 +237,12 @@ def remove(repository: Repository, name: str, progress: Callable[[str], None]) -
     if fqdn not in names:
         raise OperatorError(f"no machine {name!r}", code="E003", hint=f"machines: {', '.join(names)}")
     _refuse_the_last(repository, fqdn)
-    _take_out(repository, fqdn)
-    progress(f"{fqdn} is out of the model")
-    left = Repository(repository.root)
-    pki.issue(left, secrets.Keyring.find(left), progress=progress)  # nobody knows its public keys any more
+    keyring = secrets.Keyring.find(repository)
+    with _whole(repository, fqdn):
+        _take_out(repository, fqdn)
+        progress(f"{fqdn} is out of the model")
+        # nobody knows its public keys any more
+        pki.issue(Repository(repository.root), keyring, progress=progress)
     return repository.node_file(fqdn)
 
 
@@ -262,8 +262,26 @@ def _refuse_the_last(repository: Repository, fqdn: str) -> None:
             raise OperatorError(what, code="E009", file=f"nodes/{fqdn}.yml", hint=hint)
 
 
+@contextmanager
+def _whole(repository: Repository, fqdn: str) -> Iterator[None]:
+    """All that is written of a machine, or nothing: an error or Ctrl-C leaves the files as they were."""
+    own = {repository.node_file(fqdn), repository.pki_dir / f"{fqdn}.yml"}
+    underlay = (repository.cluster_dir / "underlay" / file for file in member_files())
+    shared = {repository.root / SETTINGS_FILE, *underlay, *repository.pki_dir.glob("*.yml")}
+    before = {path: path.read_bytes() for path in own | shared if path.exists()}
+    try:
+        yield
+    except BaseException:
+        for path in own - before.keys():
+            path.unlink(missing_ok=True)
+        for path, content in before.items():
+            if not path.exists() or path.read_bytes() != content:
+                write_atomically(path, content)
+        raise
+
+
 def _take_out(repository: Repository, fqdn: str) -> None:
-    repository.node_file(fqdn).unlink(missing_ok=True)
+    repository.node_file(fqdn).unlink()
     _edit_members(repository, lambda file, members: leave(members, fqdn))
     edit(repository.root / SETTINGS_FILE, lambda document: document["recipients"]["machines"].pop(fqdn, None))
     (repository.pki_dir / f"{fqdn}.yml").unlink(missing_ok=True)

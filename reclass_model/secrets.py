@@ -296,8 +296,12 @@ def edit(repository: Repository, keyring: Keyring, change: Callable[[str], str])
     import yaml
 
     data = document.load(repository.secrets_file)
-    before = {path: keyring.reveal(text) for path, text in _whole_tokens(data.get("parameters") or {}, ())}
-    text = change(yaml.safe_dump(before, sort_keys=False, width=1 << 16))
+    tokens = dict(_whole_tokens(data.get("parameters") or {}, ()))
+    tokens.pop(f"_param:{DIGEST_KEY}", None)  # not a person's: without it no secret could be set any more
+    before = {path: keyring.reveal(text) for path, text in tokens.items()}
+    shown = yaml.safe_dump(before, sort_keys=False, width=1 << 16) if before else "# path: value\n"
+    if (text := change(shown)) == shown:
+        return []
     try:
         after = yaml.load(text, yaml.BaseLoader)  # every value is text: 0123 is a password, not a number
     except yaml.YAMLError as error:  # its own words show the line, and so the secret
@@ -371,7 +375,10 @@ def _begins_as_age(ciphertext: str) -> bool:
 def _token_lines(repository: Repository) -> Iterator[tuple[Path, int, str]]:
     for top in (repository.classes_dir, repository.nodes_dir):
         for path in sorted(path for path in top.rglob("*.yml") if path.is_file()):
-            text = path.read_text(errors="replace")  # what is no text at all is told by `validate`
+            try:  # what cannot be read, or is no text at all, is told by `validate`
+                text = path.read_text(errors="replace")
+            except OSError:
+                continue
             if "?{age:" in text:
                 for number, line in enumerate(text.splitlines(), 1):
                     if "?{age:" in line:

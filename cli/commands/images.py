@@ -89,7 +89,7 @@ def lock(invocation: Invocation, releases: tuple[str, ...]) -> None:
     invocation.show(
         {"locked": locked.images, "file": file},
         lambda: click.echo(
-            f"Pinned {len(locked.images)} image(s) in {file}; look at `git diff`, then commit."
+            f"Pinned {len(locked.images)} image(s) in {file}; look at `git add --all && git diff --cached`, commit."
         ),
     )
 

@@ -25,7 +25,10 @@ def add(invocation: Invocation, name: str, roles: tuple[str, ...], address: str 
     path = invocation.repository.relative(
         nodes.add(invocation.repository, name, roles, address, invocation.progress)
     )
-    invocation.show({"path": path}, lambda: click.echo(f"Wrote {path}; look at `git diff`, then commit."))
+    invocation.show(
+        {"path": path},
+        lambda: click.echo(f"Wrote {path}; look at `git add --all && git diff --cached`, then commit."),
+    )
 
 
 @command("remove", "ostack-k8s node remove cmp03.mycloud.local", group=node)
@@ -35,4 +38,7 @@ def remove(invocation: Invocation, name: str) -> None:
     from reclass_model import nodes
 
     path = invocation.repository.relative(nodes.remove(invocation.repository, name, invocation.progress))
-    invocation.show({"path": path}, lambda: click.echo(f"Removed {path}; look at `git diff`, then commit."))
+    invocation.show(
+        {"path": path},
+        lambda: click.echo(f"Removed {path}; look at `git add --all && git diff --cached`, then commit."),
+    )

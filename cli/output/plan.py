@@ -138,6 +138,10 @@ def _steps(plan: Plan) -> None:
     colour, words = IMPACT[plan.impact]
     write()
     write(f"Impact    {words}", style=colour)
+    if any(node.action == "apply" for node in plan.nodes):
+        write(
+            "of `deploy`; what a machine restarts, `salt-call state.apply test=True` there tells", "dim", 10
+        )
     if plan.finalize:
         write(f"Later     {len(plan.finalize)} step(s) wait for `ostack-k8s finalize`:", style="bold")
         for step in plan.finalize:

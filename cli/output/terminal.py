@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-PIPED_WIDTH = 200  # columns, where there is no terminal to ask
+PIPED_WIDTH = 1000  # columns, where there is no terminal to ask: what reads a pipe reads lines
 
 
 @cache

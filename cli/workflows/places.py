@@ -31,6 +31,12 @@ def placed(
             return function(inventory, *args, **kwargs)
         except OperatorError as error:
             raise OperatorError.of(*(place(problem, inventory) for problem in error.problems)) from error
+        except (AttributeError, KeyError, TypeError, ValueError):
+            from reclass_model.validation import validate
+
+            if problems := validate(inventory.repository).errors:  # what a schema refuses may be of any type
+                raise OperatorError.of(*problems) from None
+            raise
 
     return placing
 

@@ -22,6 +22,7 @@ from reclass_model.errors import OperatorError
 if TYPE_CHECKING:
     from reclass_model.repository import Repository
 
+_LINES_SAID = 5  # of what salt-call says before it fails: the end tells why, all before is its own stack
 REQUISITES = ("require", "watch", "onchanges", "onfail", "prereq", "use", "listen")
 
 
@@ -106,7 +107,7 @@ def salt_call(repository: Repository, node: str, *arguments: str) -> Any:
         try:
             return json.loads(done.stdout)["local"]
         except (ValueError, KeyError) as error:
-            said = (done.stderr or done.stdout).strip()[-2000:]
+            said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-_LINES_SAID:])
             raise OperatorError(f"salt-call for {node} failed: {said}", code="E032") from error
 
 

@@ -43,14 +43,12 @@ def connect(place: Place, docker_host: str | None = None) -> docker.DockerClient
         client.ping()
     except (docker.errors.DockerException, OSError) as error:
         tried = docker_host or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
-        installed = shutil.which("dockerd") is not None
-        raise OperatorError(
-            f"no Docker answers on {tried} ({_reason(error)})",
-            code="E801",
-            hint="start it, or let the lab run one of its own: --start-docker"
-            if installed
-            else "apt-get install docker.io, then start it or use --start-docker",
-        ) from error
+        reason, hint = _reason(error), "start it, or let the lab run one of its own: --start-docker"
+        if "Permission denied" in reason:
+            hint = "run it as root"
+        elif shutil.which("dockerd") is None:
+            hint = "apt-get install docker.io, then start it or use --start-docker"
+        raise OperatorError(f"no Docker answers on {tried} ({reason})", code="E801", hint=hint) from error
     return client
 
 

@@ -172,6 +172,14 @@ def test_what_is_not_locked_says_which_line_asks_for_it(repository: Repository, 
     assert "openstack_version: epoxy" in line
 
 
+def test_what_a_schema_refuses_is_told_by_what_stumbles_over_it(repository: Repository, say: Say) -> None:
+    file = repository.cluster_dir / "init.yml"
+    file.write_text(re.sub(r"control_replicas: \d+", "control_replicas: many", file.read_text()))
+    repository.commit("many", [file])
+    for command in ("validate", "plan", "manifests"):
+        assert re.search(rf"E111 {CLUSTER}/init.yml:\d+: \"many\" is not a whole", say(*command.split()).err)
+
+
 def test_a_broken_lock_has_a_place_in_a_plan_too(repository: Repository, say: Say) -> None:
     repository.lock_file.write_text("images:\n  a: [\n")
     repository.commit("broken", [repository.lock_file])

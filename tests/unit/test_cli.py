@@ -139,6 +139,12 @@ def test_an_interruption_is_130(
     assert capsys.readouterr().err.strip() == "interrupted; run the same command again"
 
 
+def test_what_fails_of_an_interruption_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = AttributeError("half a module")
+    error.__context__ = KeyboardInterrupt()
+    assert fail_with(error, monkeypatch) == 130
+
+
 def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
     code = "import sys; from cli.main import main; main(['--help'])"
     reading, writing = os.pipe()

@@ -140,6 +140,16 @@ def test_a_value_of_many_lines_is_one_line_of_the_plan(
     assert "(not set) → two lines" in capsys.readouterr().out
 
 
+def test_the_impact_of_a_plan_is_that_of_deploy_alone(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = "parameters: {linux: {package: {jq: {}}}}"
+    change(repository, f"{CLUSTER}/underlay/init.yml", "parameters: {}", more)
+    with pytest.raises(SystemExit):
+        main(["-C", str(repository.root), "plan", "--from", "HEAD~1"])
+    assert "what a machine restarts" in capsys.readouterr().out
+
+
 def test_manifests_are_files_by_service_role_and_kind(run: Run, tmp_path: Path) -> None:
     target = tmp_path / "out"
     listed = run("manifests", "--output-dir", str(target))

@@ -269,6 +269,20 @@ def test_a_machine_that_can_have_no_certificate_leaves_nothing_behind(make: Make
     nodes.add(repository, "cmp03", ["kube_compute"], None, lambda line: None)
 
 
+def test_an_interruption_leaves_the_machines_as_they_were(make: Maker) -> None:
+    def interrupt(line: str) -> None:
+        raise KeyboardInterrupt
+
+    repository = make()
+    with pytest.raises(KeyboardInterrupt):
+        nodes.add(repository, "cmp03", ["kube_compute"], None, interrupt)
+    assert not repository.is_dirty()
+    with pytest.raises(KeyboardInterrupt):
+        nodes.remove(repository, "cmp02", interrupt)
+    assert not repository.is_dirty()
+    nodes.remove(repository, "cmp02", quiet)
+
+
 def test_removing_nobody(make: Maker) -> None:
     with pytest.raises(OperatorError, match="E003: no machine 'cmp09'"):
         nodes.remove(make(), "cmp09", quiet)
