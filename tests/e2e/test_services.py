@@ -6,6 +6,8 @@ the Jobs of the next release while the old one serves. Kubernetes is left out: a
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 import socket
 import subprocess
@@ -185,6 +187,15 @@ def model(tmp_path: Path) -> Repository:
     return repository
 
 
+def declare(model: Repository, needs: dict[str, Any]) -> None:
+    """Write what a service needs into the model, in a class of its own."""
+    (model.cluster_dir / "overlay" / "ledger.yml").write_text(json.dumps({"parameters": needs}))
+    included = model.cluster_dir / "overlay" / "init.yml"
+    if "overlay.ledger" not in included.read_text():
+        own = "- cluster.services.overlay.ledger\n- cluster.services.secrets\n"
+        included.write_text(included.read_text().replace("- cluster.services.secrets\n", own))
+
+
 def overlay_of(parameters: dict[str, Any], found: Lock, keyring: Keyring) -> Overlay:
     """The overlay of a pillar, its images baked on the host."""
     baked = images(parameters, found, "none:1")
@@ -255,6 +266,19 @@ def test_the_services_start_serve_and_are_upgraded(tmp_path: Path, model: Reposi
 
 
 DATABASE, QUEUE = "mariadb-server", "rabbitmq-server"
+#: What a service says that it needs.
+LEDGER: dict[str, Any] = {
+    "mariadb": {
+        "server": {"user": {"ledger": {"password": "first", "database": {"ledger": {}, "ledger_old": {}}}}}
+    },
+    "rabbitmq": {"server": {"user": {"ledger": {"password": "second"}}}},
+    "keystone": {
+        "server": {
+            "user": {"ledger": {"password": "third", "role": {"service": {}}}},
+            "catalog": {"ledger": {"type": "ledger", "url": {"public": "http://10.10.0.10:30999"}}},
+        }
+    },
+}
 MEMBERS = range(3)
 #: A durable, replicated queue: `put` waits for the majority to have a message, `take` empties it.
 CLIENT = """
@@ -284,18 +308,11 @@ def test_a_quorum_outlives_a_member_and_a_whole_outage(tmp_path: Path, model: Re
     for name in ("mariadb", "rabbitmq"):
         own = model.cluster_dir / "overlay" / f"{name}.yml"
         own.write_text(own.read_text().replace("replicas: 1 ", "replicas: 3 "))
-    user = model.cluster_dir / "overlay" / "ledger.yml"
-    user.write_text(
-        "parameters:\n"
-        "  mariadb: {server: {user: {ledger: {password: first, database: {ledger: {}, ledger_old: {}}}}}}\n"
-        "  rabbitmq: {server: {user: {ledger: {password: second}}}}\n"
-    )
-    included = model.cluster_dir / "overlay" / "init.yml"
-    included.write_text(
-        included.read_text().replace("parameters:", "- cluster.services.overlay.ledger\nparameters:")
-    )
+    declare(model, LEDGER)
+    keyring = Keyring(tmp_path / "identity" / "operator.age")
     pillar = Inventory(model).config_node().parameters
-    overlay = overlay_of(pillar, locked(pillar), Keyring(tmp_path / "identity" / "operator.age"))
+    found = locked(pillar)
+    overlay = overlay_of(pillar, found, keyring)
 
     def sql(number: int, text: str, password: str = "first", user: str = "ledger") -> str:
         command = ["mariadb", "--host=127.0.0.1", f"--user={user}", f"--password={password}", "--batch"]
@@ -363,6 +380,17 @@ def test_a_quorum_outlives_a_member_and_a_whole_outage(tmp_path: Path, model: Re
     host.run(overlay, "manual", DATABASE, SNAPSHOT=file.name)
     assert sql(1, "SELECT COUNT(*) FROM ledger.entry; SHOW TABLES FROM ledger") == "3\nentry"
 
+    # A password that changes in the model.
+    changed = copy.deepcopy(LEDGER)
+    changed["mariadb"]["server"]["user"]["ledger"]["password"] = "fourth"
+    changed["rabbitmq"]["server"]["user"]["ledger"]["password"] = "fifth"
+    declare(model, changed)
+    later = overlay_of(Inventory(model).config_node().parameters, found, keyring)
+    host.run(later, "configure", DATABASE)
+    assert sql(0, "SELECT COUNT(*) FROM ledger.entry", "fourth") == "3"
+    with pytest.raises(AssertionError, match="Access denied"):
+        sql(0, "SELECT 1", "first")
+
     # The message queue.
     for number in MEMBERS:
         host.start(overlay, QUEUE, number)
@@ -373,9 +401,12 @@ def test_a_quorum_outlives_a_member_and_a_whole_outage(tmp_path: Path, model: Re
     python = host.images[next(item for item in host.images if "/keystone-server:" in item)]
     (host.place / "client.py").write_text(CLIENT)
 
+    password = "second"
+
     def queue(action: str, count: int, *numbers: int) -> str:
         urls = [
-            f"amqp://ledger:second@{QUEUE}-{each}.{QUEUE}-peers.{SERVICE_DOMAIN}/ledger" for each in numbers
+            f"amqp://ledger:{password}@{QUEUE}-{each}.{QUEUE}-peers.{SERVICE_DOMAIN}/ledger"
+            for each in numbers
         ]
         volume = f"{host.place}/client.py:/client.py:ro"
         command = ["python3", "/client.py", ";".join(urls), action, str(count)]
@@ -384,6 +415,8 @@ def test_a_quorum_outlives_a_member_and_a_whole_outage(tmp_path: Path, model: Re
         )
 
     assert queue("put", 500, 0) == "500"
+    host.run(later, "configure", QUEUE)
+    password = "fifth"
     docker("kill", host.container(QUEUE, 0))
     start = time.monotonic()
     assert queue("put", 500, 1, 2) == "500"
