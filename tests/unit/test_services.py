@@ -76,7 +76,10 @@ def test_every_service_is_valid_and_of_the_release_it_says(cloud: Repository) ->
     epoxy = images(parameters(cloud))
     replace(cloud.cluster_dir / "init.yml", "openstack_version: epoxy", "openstack_version: gazpacho")
     problems = validate(cloud)
-    assert (problems.errors, problems.warnings) == ([], [])
+    assert problems.errors == []
+    assert {problem.code for problem in problems.warnings} <= {
+        "W112"
+    }  # an option's old name, for the release before
     gazpacho = images(parameters(cloud))
     for role, image in epoxy.items():
         expected = [
