@@ -259,7 +259,7 @@ def test_a_containers_state_is_one_word(programs: Path, tmp_path: Path) -> None:
     inspected = [
         {
             "Id": name,
-            "State": {"StartedAt": "2026-11-26T12:00:00.1Z", **state},
+            "State": {"StartedAt": "2026-11-26T12:00:00.1Z", "FinishedAt": "2026-11-26T12:00:09.1Z", **state},
             "RestartCount": restarts,
             "HostConfig": {"RestartPolicy": {"Name": policy}},
             "Config": {"Labels": {"com.docker.compose.service": name}},
