@@ -129,6 +129,7 @@ def up(inventory: Inventory, keyring: Keyring, progress: Progress) -> list[Check
 def start(directory: Path, progress: Progress) -> None:
     """Start the services, telling what becomes of them, until all serve. OperatorError E045 as soon as one cannot."""
     told: dict[str, str] = {}
+    before = {service for service in services(directory) if service.broken}  # of an earlier run: tried again
 
     def look() -> bool:
         """Whether all are there, as they should be."""
@@ -137,8 +138,8 @@ def start(directory: Path, progress: Progress) -> None:
             if told.get(service.name) != service.state:
                 told[service.name] = service.state
                 progress(f"{service.name}: {service.state}")
-        if any(service.broken for service in found):
-            raise _failed(found)
+        if failed := [service for service in found if service.broken and service not in before]:
+            raise _failed(failed)
         return all(service.settled for service in found)
 
     with _compose(directory, "up", "--detach", "--remove-orphans") as (process, output):
@@ -190,10 +191,8 @@ def _service(inspected: Mapping[str, Any]) -> Service:
     if state["Status"] == "running":
         word, detail = state.get("Health", {}).get("Status", "running"), f"since {state['StartedAt'][:19]}"
     elif state["Status"] == "exited":
-        word, detail = (
-            "done" if ends and not state["ExitCode"] else "failed",
-            f"ended with {state['ExitCode']}",
-        )
+        word = "done" if ends and not state["ExitCode"] else "failed"
+        detail = f"ended with {state['ExitCode']} at {state['FinishedAt'][:19]}"
     else:
         word, detail = "starting", state["Status"]
     if crashes >= CRASHES and word != "healthy":
@@ -201,17 +200,13 @@ def _service(inspected: Mapping[str, Any]) -> Service:
     return Service(inspected["Config"]["Labels"]["com.docker.compose.service"], word, detail, inspected["Id"])
 
 
-def _failed(found: list[Service]) -> OperatorError:
+def _failed(failed: list[Service]) -> OperatorError:
     """The services that cannot come up, with their last words."""
+    hint = "run `ostack-k8s compose up` again when it is mended: it goes on"
     return OperatorError.of(
         *(
-            Problem(
-                "E045",
-                f"{service.name} {service.state}: {service.detail}\n{_tail(service)}",
-                hint="run `ostack-k8s compose up` again when it is mended: it goes on",
-            )
-            for service in found
-            if service.broken
+            Problem("E045", f"{service.name} {service.state}: {service.detail}\n{_tail(service)}", hint=hint)
+            for service in failed
         )
     )
 

@@ -259,7 +259,7 @@ def test_a_containers_state_is_one_word(programs: Path, tmp_path: Path) -> None:
     inspected = [
         {
             "Id": name,
-            "State": {"StartedAt": "2026-11-26T12:00:00.1Z", **state},
+            "State": {"StartedAt": "2026-11-26T12:00:00.1Z", "FinishedAt": "2026-11-26T12:00:09.1Z", **state},
             "RestartCount": restarts,
             "HostConfig": {"RestartPolicy": {"Name": policy}},
             "Config": {"Labels": {"com.docker.compose.service": name}},
@@ -312,6 +312,8 @@ def test_what_is_written_is_closed_to_others_and_down_removes_it(
     password = keyring.reveal(get(inventory.config_node().parameters, "_param:mariadb_root_password"))
     assert password in (directory / "compose.yml").read_text()
     assert "http://127.0.0.1:30500/v3" in (directory / "clouds.yaml").read_text()
+    services = yaml.safe_load((directory / "compose.yml").read_text())["services"]
+    assert services[DATABASE]["environment"]["REPLICAS"] == "1", "of a cloud that has three"
 
     program(programs, "docker", f'echo "$@" >> {programs}/asked')
     workflow.down(inventory, volumes=True)
