@@ -34,7 +34,7 @@ SHORTEST = 12  #: characters of a secret that is looked for; a shorter text is i
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     place = tmp_path_factory.mktemp("contents")
-    answers = Answers.of({"cluster_name": "contents", "all_in_one": True})
+    answers = Answers.of({"cluster_name": "contents", "all_in_one": True, "services": "all"})
     return Repository(create(answers, place / "contents", place / "identity", say).path)
 
 
