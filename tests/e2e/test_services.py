@@ -398,7 +398,7 @@ def test_a_quorum_outlives_a_member_and_a_whole_outage(tmp_path: Path, model: Re
     until(lambda: host.run(overlay, "configure", QUEUE) == ["users"], "the message queue")
     print(f"three nodes of the message queue form in {time.monotonic() - start:.1f} s")
     assert host.run(overlay, "configure", QUEUE) == ["users"]
-    python = host.images[next(item for item in host.images if "/keystone-server:" in item)]
+    python = overlay.workloads["keystone-server"].image
     (host.place / "client.py").write_text(CLIENT)
 
     password = "second"
