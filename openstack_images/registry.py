@@ -138,7 +138,7 @@ class Registry:
             self._request("PUT", f"{location.path}?{query}", content, size=size, expect=(201,))
         except OperatorError as error:
             if error.code == "E520":
-                # It may have closed in the middle, and its answer was lost with the connection: asked again, it says why.
+                # It may have closed in the middle, its answer lost with the connection: asked again, it says why.
                 self._begin_upload(repository)
             raise
 
