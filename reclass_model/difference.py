@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from reclass_model.inventory import Inventory
@@ -43,8 +44,12 @@ def changes(before: Inventory | None, after: Inventory) -> list[Change]:
     if before is None:
         return []
     old_names, new_names = set(before.repository.node_names()), set(after.repository.node_names())
+    old_sources, new_sources = Sources(before.repository), Sources(after.repository)
+    made_alike = _comparison(old_sources, new_sources)
     grouped: dict[tuple[str, str, str], tuple[list[str], Kind, Any, Any]] = {}
     for name in sorted(old_names & new_names):
+        if made_alike(name):
+            continue
         old, new = before.node(name).parameters, after.node(name).parameters
         for path, was, now in _differences(old, new, ()):
             if path == _CLASSES:
@@ -53,7 +58,6 @@ def changes(before: Inventory | None, after: Inventory) -> list[Change]:
             was, now = (None if value is _ABSENT else value for value in (was, now))
             key = (path, _canonical(was), _canonical(now))
             grouped.setdefault(key, ([], kind, was, now))[0].append(name)
-    old_sources, new_sources = Sources(before.repository), Sources(after.repository)
     found = [
         _change(old_sources, new_sources, tuple(nodes), path, kind, mask(was), mask(now))
         for (path, _, _), (nodes, kind, was, now) in grouped.items()
@@ -69,6 +73,20 @@ def changes(before: Inventory | None, after: Inventory) -> list[Change]:
         ),
     ]
     return [*machines, *sorted(found, key=lambda change: (change.derived, change.path, change.nodes))]
+
+
+def _comparison(old: Sources, new: Sources) -> Callable[[str], bool]:
+    """Whether a machine is made of the same files in both, so that rendering it would say nothing new: most are."""
+
+    @cache
+    def same(file: str) -> bool:
+        return (old.repository.root / file).read_bytes() == (new.repository.root / file).read_bytes()
+
+    def made_alike(name: str) -> bool:
+        before, after = ([source.file for source in side.chain(name)] for side in (old, new))
+        return before == after and all(same(file) for file in after)
+
+    return made_alike
 
 
 def _change(

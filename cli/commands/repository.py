@@ -108,7 +108,8 @@ def update(invocation: Invocation) -> None:
             click.echo(f"The library is {merged.after} already.")
         else:
             click.secho(
-                f"Library {merged.before} → {merged.after}. Next: ostack-k8s validate, then plan.", fg="green"
+                f"Library {merged.before} → {merged.after}. Next: ostack-k8s pki issue, validate, then plan.",
+                fg="green",
             )
 
     invocation.show({"from": merged.before, "to": merged.after, "conflicts": merged.conflicts}, people)

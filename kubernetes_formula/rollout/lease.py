@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -26,9 +27,12 @@ _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 class Lease:
     """Context manager: holds the lease inside. `seconds`: how long it outlives a holder that was killed."""
 
-    def __init__(self, cluster: Cluster, seconds: int = 60) -> None:
+    def __init__(
+        self, cluster: Cluster, seconds: int = 60, progress: Callable[[str], None] = lambda line: None
+    ) -> None:
         self._cluster = cluster
         self._seconds = seconds
+        self._progress = progress
         self._holder = f"{getpass.getuser()}@{socket.gethostname()} {_boot()} {os.getpid()}"
         self._held: Object = {}
         self._ends = 0.0
@@ -89,7 +93,11 @@ class Lease:
         if _died_here(holder):
             return live
         if left <= 0:  # by this machine's clock; its holder's may be another, so: does it renew it?
-            time.sleep(self._seconds / 2)
+            wait = self._seconds / 2
+            self._progress(
+                f"the lease of {holder.split()[0]} has ended: if it is not renewed in {wait:.0f} s, it is taken"
+            )
+            time.sleep(wait)
             now = self._cluster.get("Lease", NAMESPACE, NAME)
             if now is None or _version(now) == _version(live):
                 return now

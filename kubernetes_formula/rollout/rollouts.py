@@ -71,7 +71,7 @@ def deploy(
     interrupted goes on. `repair`: also what somebody changed or deleted since (the drift that `status` tells).
     OperatorError E62x for what the plan refuses, E66x for what the rollout's state forbids, E63x when a step fails.
     """
-    with _alone(cluster, desired) as lease:
+    with _alone(cluster, desired, progress) as lease:
         records = Records(cluster)
         latest = records.latest()
         found = {each.key: each for each in drift(cluster, desired)} if repair else {}
@@ -93,7 +93,7 @@ def rollback(
     latest = Records(cluster).latest()
     if latest is None:
         raise _nothing_to_return_to("nothing was ever deployed")
-    with _alone(cluster, latest.desired) as lease:
+    with _alone(cluster, latest.desired, progress) as lease:
         record = _return(Records(cluster))
         return _run(cluster, lease, record, host, progress, timing)
 
@@ -105,7 +105,7 @@ def finalize(
     latest = Records(cluster).latest()
     if latest is None:
         raise OperatorError("nothing was ever deployed", code="E662", hint="`ostack-k8s deploy` first")
-    with _alone(cluster, latest.desired) as lease:
+    with _alone(cluster, latest.desired, progress) as lease:
         record = _end(Records(cluster))
         return _run(cluster, lease, record, host, progress, timing)
 
@@ -130,7 +130,7 @@ def run_job(
     if overlay is None:
         raise OperatorError("nothing was ever deployed", code="E662", hint="`ostack-k8s deploy` first")
     item = manual_job(overlay, workload, name, variables)
-    with Lease(cluster) as lease:
+    with Lease(cluster, progress=progress) as lease:
         return Executor(cluster, records, lease, progress, timing).run_job(item)
 
 
@@ -173,12 +173,12 @@ def finalize_steps(cluster: Cluster) -> RolloutRecord:
 
 
 @contextmanager
-def _alone(cluster: Cluster, overlay: Overlay) -> Iterator[Lease]:
+def _alone(cluster: Cluster, overlay: Overlay, progress: Progress) -> Iterator[Lease]:
     """Hold the lease; the namespace it lives in comes first of all."""
     for item in overlay.objects:
         if item["kind"] == "Namespace" and item["metadata"]["name"] == NAMESPACE:
             cluster.apply(item)
-    with Lease(cluster) as lease:
+    with Lease(cluster, progress=progress) as lease:
         yield lease
 
 

@@ -19,6 +19,7 @@ from reclass_model.sources import Sources
 from reclass_model.validation.cluster import Cluster
 from reclass_model.validation.contract import Contracts
 from reclass_model.validation.files import file_problems
+from reclass_model.validation.issued import unissued
 from reclass_model.validation.option import option_problems
 from reclass_model.validation.release import release_problems
 
@@ -59,11 +60,13 @@ def is_error(problem: Problem) -> bool:
 
 def _pillar_problems(repository: Repository, sources: Sources, history: Repository) -> list[Problem]:
     found: list[Problem] = []
+    wanting: list[Problem] = []  # told when all else is right: `pki issue` has to render the model too
     contracts, cluster = Contracts(repository, sources), Cluster(repository, sources)
     try:
         for node in Inventory(repository).nodes():
             found += contracts.problems(node)
             cluster.add(node)
+            wanting += unissued(node, repository, sources)
     except OperatorError as error:  # rules across machines would speak of machines that are not there
         return [*found, *error.problems]
     found += cluster.problems()
@@ -72,7 +75,7 @@ def _pillar_problems(repository: Repository, sources: Sources, history: Reposito
         told = {problem.place for problem in found}  # a schema's words for the same value are better
         options = option_problems(cluster.config, repository, sources)
         found += [problem for problem in options if problem.place not in told]
-    return found
+    return found if any(map(is_error, found)) else [*found, *wanting]
 
 
 def _deployed(repository: Repository) -> Node | None:
