@@ -193,7 +193,7 @@ def report(invocation: Invocation, rollout: str | None, page: Path | None) -> No
     found = kept.find(rollout)
     if found is None:
         cluster = deployment.connect(invocation.repository, invocation.keyring)
-        found = deployment.recorded(cluster, rollout)
+        found = deployment.recorded(cluster, invocation.repository, rollout)
     if found is None:
         what = f"no rollout {rollout!r} is known" if rollout else "nothing was ever deployed"
         raise OperatorError(what, code="E041", hint="`ostack-k8s status` shows the latest")

@@ -95,16 +95,34 @@ def _remember(repository: Repository, report: Report) -> None:
         repository.set_reference(DEPLOYED, report["to"])
 
 
-def recorded(cluster: Cluster, identity: str | None) -> Report | None:
-    """The report of a rollout from the cluster's own record, the newest when none is named; None without one."""
+def recorded(cluster: Cluster, repository: Repository, identity: str | None) -> Report | None:
+    """The report of a rollout from the cluster's own record, the newest when none is named; None without one.
+
+    What a deploy changed is planned anew, where this repository knows both commits.
+    """
+    from cli.workflows.revisions import plan_revisions
     from kubernetes_formula.rollout import Records
 
     records = Records(cluster)
     record = records.find(identity) if identity else records.latest()
-    return report_of(record, None) if record else None
+    if record is None:
+        return None
+    before, plan = _before(cluster, record), None
+    if record.action == "deploy":
+        with suppress(OperatorError):
+            plan = plan_revisions(repository, before, record.revision)
+    return report_of(record, before, plan)
 
 
-def report_of(record: RolloutRecord, plan: Plan | None) -> Report:
+def _before(cluster: Cluster, record: RolloutRecord) -> str | None:
+    """The commit that was deployed before a rollout."""
+    from kubernetes_formula.rollout import Records
+
+    previous = Records(cluster).before(record)
+    return previous.revision if previous else None
+
+
+def report_of(record: RolloutRecord, before: str | None, plan: Plan | None) -> Report:
     """What happened, as plain data: the record's steps and downtime, and the plan that it carried out.
 
     A deploy adds the checks that it ends with.
@@ -114,7 +132,7 @@ def report_of(record: RolloutRecord, plan: Plan | None) -> Report:
         "rollout": data.pop("id"),
         "action": data.pop("action"),
         "result": data.pop("state"),
-        "from": plan.before if plan else None,
+        "from": before,
         "to": data.pop("revision"),
         "steps": data.pop("steps"),
         "downtime": data.pop("downtime"),
@@ -137,14 +155,15 @@ def _reported(cluster: Cluster, plan: Plan | None, run: Callable[[], RolloutReco
     from kubernetes_formula.rollout import Records
 
     try:
-        report = report_of(run(), plan)
+        record = run()
     except OperatorError as error:
         last = None
         if not error.code.startswith("E64"):
             with suppress(OperatorError):  # what ended the rollout is what to tell
                 last = Records(cluster.hurried()).latest()
         if last and last.state == "failed":
-            keep(report_of(last, plan))
+            keep(report_of(last, plan.before if plan else None, plan))
         raise
+    report = report_of(record, plan.before if plan else _before(cluster, record), plan)
     keep(report)
     return report

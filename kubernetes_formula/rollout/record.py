@@ -125,6 +125,13 @@ class Records:
         found = (self._read(name) for name in reversed(self._names()))
         return next((record for record in found if record and record.done), None)
 
+    def before(self, record: RolloutRecord) -> RolloutRecord | None:
+        """The newest that had come to its end when this one began; None when nothing was deployed then."""
+        names = self._names()
+        older = names[: names.index(_PREFIX + record.id)]
+        found = (self._read(name) for name in reversed(older))
+        return next((each for each in found if each and each.done), None)
+
     def find(self, identity: str) -> RolloutRecord | None:
         """A record by its id."""
         return self._read(_PREFIX + identity)

@@ -227,6 +227,16 @@ def test_the_latest_record_is_the_one_that_the_server_took_last(server: Server, 
     assert [name[:15] for name in records.identities()] == ["20261126t120500", "20261126t120300"]
 
 
+def test_what_was_deployed_before_a_rollout_is_what_had_ended_then(server: Server, cluster: Cluster) -> None:
+    records = Records(cluster)
+    record = begin("deploy", "one", Overlay(), None, ())
+    for number, state in enumerate(("done", "failed", "done")):
+        records.save(replace(record, id=f"{number}", revision=f"r{number}", state=state))
+    first, failed, last = (records.find(identity) for identity in records.identities())
+    assert first and failed and last and records.before(first) is None
+    assert records.before(failed) == records.before(last) == first
+
+
 def test_the_way_back_is_not_forgotten_however_many_deploys_failed_since(
     server: Server, cluster: Cluster
 ) -> None:
