@@ -125,9 +125,21 @@ def up(inventory: Inventory, keyring: Keyring, progress: Progress) -> list[Check
 
     compose_program()
     make_images(inventory, progress)
+    file = directory_of(inventory.repository) / FILE
+    before = file.read_text() if file.exists() else None
     directory = write(inventory, keyring)
-    start(directory, progress)
+    if file.read_text() == before and _all_settled(inventory, directory):
+        progress("the services are as the model says")  # Compose would run every Job once more
+    else:
+        start(directory, progress)
     return run_checks(inventory, keyring, progress, without=left_out(control_of(inventory)))
+
+
+def _all_settled(inventory: Inventory, directory: Path) -> bool:
+    """Whether every service is there, as it should be."""
+    found = services(directory)
+    names = {service.name for service in found}
+    return names == rendered(inventory)["services"].keys() and all(service.settled for service in found)
 
 
 def start(directory: Path, progress: Progress) -> None:
