@@ -36,6 +36,7 @@ FILE = "compose.yml"
 PAUSE_SECONDS = 0.5
 READY_SECONDS = 300.0  #: after Compose has started the last service
 CRASHES = 5  #: a service that ended as often, and does not serve, will not
+SETTLED = ("running", "healthy", "done")
 TAIL_LINES = 10  #: of a failed service's log
 
 Progress = Callable[[str], None]
@@ -43,7 +44,9 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Service:
-    """A container and how it is: running, starting, healthy, unhealthy, done, failed."""
+    """A container and how it is: created, starting, running, healthy, unhealthy, restarting; a Job's: working, done;
+    failed.
+    """
 
     name: str
     state: str
@@ -53,10 +56,11 @@ class Service:
     @property
     def settled(self) -> bool:
         """Whether nothing is waited for any more."""
-        return self.state in ("running", "healthy", "done")
+        return self.state in SETTLED
 
     @property
     def broken(self) -> bool:
+        """Whether waiting is of no use."""
         return self.state in ("failed", "unhealthy")
 
 
@@ -121,9 +125,21 @@ def up(inventory: Inventory, keyring: Keyring, progress: Progress) -> list[Check
 
     compose_program()
     make_images(inventory, progress)
+    file = directory_of(inventory.repository) / FILE
+    before = file.read_text() if file.exists() else None
     directory = write(inventory, keyring)
-    start(directory, progress)
+    if file.read_text() == before and _all_settled(inventory, directory):
+        progress("the services are as the model says")  # Compose would run every Job once more
+    else:
+        start(directory, progress)
     return run_checks(inventory, keyring, progress, without=left_out(control_of(inventory)))
+
+
+def _all_settled(inventory: Inventory, directory: Path) -> bool:
+    """Whether every service is there, as it should be."""
+    found = services(directory)
+    names = {service.name for service in found}
+    return names == rendered(inventory)["services"].keys() and all(service.settled for service in found)
 
 
 def start(directory: Path, progress: Progress) -> None:
@@ -148,11 +164,13 @@ def start(directory: Path, progress: Progress) -> None:
             time.sleep(PAUSE_SECONDS)
         look()
         if process.returncode:
+            if failed := [service for service in services(directory) if service.state == "restarting"]:
+                raise _failed(failed)
             raise OperatorError(f"Docker Compose failed:\n{_text(output)}", code="E045")
     end = time.monotonic() + READY_SECONDS
     while not look():
         if time.monotonic() > end:
-            waiting = ", ".join(name for name, state in sorted(told.items()) if state == "starting")
+            waiting = ", ".join(name for name, state in sorted(told.items()) if state not in SETTLED)
             raise OperatorError(f"not ready after {READY_SECONDS:.0f} s: {waiting}", code="E045")
         time.sleep(PAUSE_SECONDS)
 
@@ -186,15 +204,16 @@ def services(directory: Path) -> list[Service]:
 
 def _service(inspected: Mapping[str, Any]) -> Service:
     state, settings = inspected["State"], inspected["HostConfig"]
-    ends = settings["RestartPolicy"]["Name"] in ("", "no")
+    ends = settings["RestartPolicy"]["Name"] != "unless-stopped"
     crashes = inspected["RestartCount"]
     if state["Status"] == "running":
-        word, detail = state.get("Health", {}).get("Status", "running"), f"since {state['StartedAt'][:19]}"
+        word = "working" if ends else state.get("Health", {}).get("Status", "running")
+        detail = f"since {state['StartedAt'][:19]}"
     elif state["Status"] == "exited":
         word = "done" if ends and not state["ExitCode"] else "failed"
         detail = f"ended with {state['ExitCode']} at {state['FinishedAt'][:19]}"
     else:
-        word, detail = "starting", state["Status"]
+        word, detail = state["Status"], f"ended {crashes} times" if crashes else ""
     if crashes >= CRASHES and word != "healthy":
         word, detail = "failed", f"ended {crashes} times, the last time with {state['ExitCode']}"
     return Service(inspected["Config"]["Labels"]["com.docker.compose.service"], word, detail, inspected["Id"])

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kubernetes_formula.manifests.jobs import RETRIES
 from kubernetes_formula.manifests.overlay import Image, Object
 from kubernetes_formula.manifests.program import (
     Program,
@@ -35,6 +36,8 @@ _POD_FIELDS = {
     "status.podIP": "0.0.0.0",
     "spec.nodeName": "localhost",
 }
+#: As often as Kubernetes starts a failed Job again.
+_ONCE = f"on-failure:{RETRIES}"
 #: The service that ends first: it gives the volumes to those who write to them.
 _OWNERS = "volume-owners"
 _ENDED = {"condition": "service_completed_successfully"}
@@ -177,12 +180,12 @@ def _services(part: _Part, waits: Object, address: str) -> Iterator[tuple[str, O
     for name in part.init_containers:
         path = f"{program.path}:init_container:{name}"
         service = _service(part, name, program.init_containers[name], path)
-        yield part.service_name(name), service | {"restart": "no"} | _depending(waits)
+        yield part.service_name(name), service | {"restart": _ONCE} | _depending(waits)
         waits = {**waits, part.service_name(name): dict(_ENDED)}
     for name, container in sorted(program.containers.items()):
         path = f"{program.path}:container:{name}"
         service = _service(part, name, container, path)
-        service["restart"] = "unless-stopped" if part.job is None else "no"
+        service["restart"] = "unless-stopped" if part.job is None else _ONCE
         if name == part.main:
             service |= _network(part, address)
         else:
@@ -327,12 +330,13 @@ def _volume(name: str, target: str) -> Object:
 
 
 def _mounts(part: _Part) -> tuple[list[Object], list[str]]:
-    """The volumes of a container, and the tmpfs of its own, for every user, as an emptyDir is."""
+    """The volumes of a container, and the tmpfs of its own: its user's, whatever the image has at that place."""
     mounts, private = [], []
+    user, group = _owner(part.program).split(":")
     for name, volume in sorted(part.program.volume.items()):
         target = required(volume, "mount", f"{part.program.path}:volume:{name}")
         if part.is_private(name):
-            private.append(f"{target}:mode=1777,exec")
+            private.append(f"{target}:uid={user},gid={group},mode=1777,exec")
             continue
         if volume["type"] == HOST_PATH:
             mounts.append({"type": "bind", "source": volume["path"], "target": target})

@@ -18,7 +18,8 @@ from kubernetes_formula.manifests.sealed import Sealed
 
 #: Phases whose Jobs run again when what they are told changes, not with every new image.
 _SETTING_UP = ("bootstrap", "configure")
-_RETRIES = 3
+#: A failed pod of a Job is made anew as often.
+RETRIES = 3
 _DEADLINE_SECONDS = 1800
 
 
@@ -34,7 +35,7 @@ def job(name: str, description: Mapping[str, Any], program: Program, sealed: Sea
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": program.metadata(f"{program.name}-{_digest(template, phase)}"),
-        "spec": {"backoffLimit": _RETRIES, "activeDeadlineSeconds": _DEADLINE_SECONDS, "template": template},
+        "spec": {"backoffLimit": RETRIES, "activeDeadlineSeconds": _DEADLINE_SECONDS, "template": template},
     }
     return Job(program.workload, name, phase, int(description.get("order", 0)), item)
 

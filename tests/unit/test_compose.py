@@ -182,11 +182,8 @@ def test_a_job_waits_for_the_one_before_and_a_service_for_its_last(pillar: Any) 
     assert waits["worker-first"] == {API: HEALTHY, f"{API}-roles": ENDED, "volume-owners": ENDED}
     assert waits["worker-second"] == {**waits["worker-first"], "worker-first": ENDED}
     assert waits["worker-api"] == {**waits["worker-second"], "worker-second": ENDED}
-    assert [services[name]["restart"] for name in ("worker-first", f"{API}-roles", API)] == [
-        "no",
-        "no",
-        "unless-stopped",
-    ]
+    restarts = [services[name]["restart"] for name in ("worker-first", f"{API}-roles", API)]
+    assert restarts == ["on-failure:3", "on-failure:3", "unless-stopped"]
 
 
 def test_containers_of_a_pod_share_a_network_and_their_volumes(pillar: Any) -> None:
@@ -229,12 +226,13 @@ CONTAINERS = [
     ("api", {"Status": "running", "ExitCode": 0, "Health": {"Status": "healthy"}}, "unless-stopped", 2, "healthy"),
     ("slow", {"Status": "running", "ExitCode": 0, "Health": {"Status": "starting"}}, "unless-stopped", 0, "starting"),
     ("worker", {"Status": "running", "ExitCode": 0}, "unless-stopped", 0, "running"),
-    ("job", {"Status": "exited", "ExitCode": 0}, "no", 0, "done"),
-    ("bad-job", {"Status": "exited", "ExitCode": 3}, "no", 0, "failed"),
+    ("job", {"Status": "exited", "ExitCode": 0}, "on-failure", 0, "done"),
+    ("long-job", {"Status": "running", "ExitCode": 0}, "on-failure", 0, "working"),
+    ("bad-job", {"Status": "exited", "ExitCode": 3}, "on-failure", 0, "failed"),
     ("gone", {"Status": "exited", "ExitCode": 0}, "unless-stopped", 0, "failed"),
     ("crashes", {"Status": "restarting", "ExitCode": 1}, "unless-stopped", 7, "failed"),
-    ("again", {"Status": "restarting", "ExitCode": 1}, "unless-stopped", 1, "starting"),
-    ("new", {"Status": "created", "ExitCode": 0}, "unless-stopped", 0, "starting"),
+    ("again", {"Status": "restarting", "ExitCode": 1}, "unless-stopped", 1, "restarting"),
+    ("new", {"Status": "created", "ExitCode": 0}, "unless-stopped", 0, "created"),
 ]  # fmt: skip
 
 
