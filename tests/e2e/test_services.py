@@ -31,7 +31,7 @@ from reclass_model import generate
 from reclass_model.generate import Answers
 from reclass_model.inventory import Inventory, get
 from reclass_model.repository import Repository
-from reclass_model.secrets import Keyring, set_secret
+from reclass_model.secrets import Keyring
 
 pytestmark = [pytest.mark.e2e, pytest.mark.full, pytest.mark.timeout(2400)]
 
@@ -176,15 +176,8 @@ def host(tmp_path: Path) -> Iterator[Host]:
 @pytest.fixture
 def model(tmp_path: Path) -> Repository:
     """A cloud of one machine, with a message queue."""
-    answers = Answers.of({"cluster_name": "services", "all_in_one": True})
-    repository = Repository(generate.create(answers, tmp_path / "model", tmp_path / "identity", print).path)
-    overlay = repository.cluster_dir / "overlay" / "init.yml"
-    if "system.rabbitmq.server" not in overlay.read_text():
-        own = "- system.rabbitmq.server\n- cluster.services.overlay.rabbitmq\n- cluster.services.secrets\n"
-        overlay.write_text(overlay.read_text().replace("- cluster.services.secrets\n", own))
-    keyring = Keyring(tmp_path / "identity" / "operator.age")
-    set_secret(repository, keyring, "rabbitmq_cookie", uuid.uuid4().hex)
-    return repository
+    answers = Answers.of({"cluster_name": "services", "all_in_one": True, "services": "keystone,rabbitmq"})
+    return Repository(generate.create(answers, tmp_path / "model", tmp_path / "identity", print).path)
 
 
 def declare(model: Repository, needs: dict[str, Any]) -> None:
