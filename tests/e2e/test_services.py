@@ -385,10 +385,10 @@ def test_a_quorum_outlives_a_member_and_a_whole_outage(tmp_path: Path, model: Re
         sql(0, "SELECT 1", "first")
 
     # The message queue.
-    for number in MEMBERS:
-        host.start(overlay, QUEUE, number)
     start = time.monotonic()
-    until(lambda: host.run(overlay, "configure", QUEUE) == ["users"], "the message queue")
+    addresses = [host.start(overlay, QUEUE, number) for number in MEMBERS]
+    for address in addresses:
+        until(lambda: socket.create_connection((address, 5672), 1).close() is None, "the message queue")  # noqa: B023
     print(f"three nodes of the message queue form in {time.monotonic() - start:.1f} s")
     assert host.run(overlay, "configure", QUEUE) == ["users"]
     python = overlay.workloads["keystone-server"].image
