@@ -13,7 +13,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -115,11 +115,17 @@ class Host:
         jobs = [job for job in overlay.jobs.get(phase, ()) if workload in ("", job.workload)]
         for job in jobs:
             pod = job.object["spec"]["template"]
-            variables = [part for name, value in told.items() for part in ("--env", f"{name}={value}")]
-            docker("run", "--rm", *variables, *self._pod(overlay, job.name, pod, "localhost"))
+            docker("run", "--rm", *self._pod(overlay, job.name, pod, "localhost", told))
         return [job.name for job in jobs]
 
-    def _pod(self, overlay: Overlay, name: str, template: dict[str, Any], address: str) -> list[str]:
+    def _pod(
+        self,
+        overlay: Overlay,
+        name: str,
+        template: dict[str, Any],
+        address: str,
+        told: Mapping[str, str] | None = None,
+    ) -> list[str]:
         pod, labels = template["spec"], template["metadata"]["labels"]
         fields = {
             "status.podIP": address,
@@ -143,7 +149,7 @@ class Host:
                 value = fields[field["fieldPath"]]
             else:
                 value = variable["value"]
-            flags += ["--env", f"{variable['name']}={value}"]
+            flags += ["--env", f"{variable['name']}={(told or {}).get(variable['name'], value)}"]
         volumes = {volume["name"]: volume for volume in pod.get("volumes", [])}
         for mount in container.get("volumeMounts", []):
             volume = volumes.get(mount["name"], {})
