@@ -28,7 +28,10 @@ PEER = {
     "rack": "r1",
     "password": "${pki:secret:bgp-r1:value}",
 }
-SWITCHED = {"pki": {"secret": {"bgp-r1": PASSWORD}}, "calico": {"bgp": {"peer": {"r1": PEER}}}}
+SWITCHED = {
+    "pki": {"secret": {"bgp-r1": PASSWORD}},
+    "calico": {"bgp": {"peer": {"r1": PEER}}, "balancer": {"cidr": "10.93.0.0/28"}},
+}
 PAUSE = "registry.k8s.io/pause:3.10.1"
 
 
@@ -152,6 +155,25 @@ def test_the_switch_learns_each_machines_pods_from_that_machine(
     within(60, lambda: sorted(learned()) == ["10.92.0.31", "10.92.0.32"])
     fabric.on("r1", f"ping -c 1 -W 2 {pods['cmp02']}")
     assert "10.92.0.2" not in routes(fabric, "cmp01"), "what the switch says is not needed"
+
+
+def test_a_service_has_an_address_that_the_switch_knows(fabric: Machines, pods: dict[str, str]) -> None:
+    wanted = {"projectcalico.org/loadBalancerIPs": '["10.93.0.5"]'}
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "front", "annotations": wanted},
+        "spec": {"type": "LoadBalancer", "selector": {"on": "cmp02"}, "ports": [{"port": 8080}]},
+    }
+    fabric.create(service)
+    shown = ("get", "service", "front", "-o", "jsonpath={.status.loadBalancer.ingress[0].ip}")
+    within(30, lambda: fabric.kubectl(*shown) == "10.93.0.5", "the address that was asked for")
+    within(60, lambda: "10.93.0.0/28" in fabric.on("r1", "ip route"), "the switch's route to it")
+    answer = "-c 'import http.server as h; h.test(h.SimpleHTTPRequestHandler, port=8080)'"
+    inside(fabric, "cmp02", pods["cmp02"], f'sh -c "nohup python3 {answer} >/dev/null 2>&1 &"')
+    ask = "python3 -c 'import urllib.request as u; print(u.urlopen(\"http://10.93.0.5:8080\", timeout=5).status)'"
+    within(20, lambda: fabric.on("r1", ask, check=False).strip() == "200", "an answer through it")
+    fabric.kubectl("delete", "service", "front")
 
 
 def test_restarts_lose_no_second(fabric: Machines, pods: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from reclass_model import generate
 from reclass_model.generate import Answers
 from reclass_model.inventory import Inventory, get
 from reclass_model.repository import Repository
-from reclass_model.secrets import Keyring, set_secret
+from reclass_model.secrets import Keyring
 
 pytestmark = [pytest.mark.e2e, pytest.mark.full, pytest.mark.timeout(2400)]
 
@@ -115,11 +115,17 @@ class Host:
         jobs = [job for job in overlay.jobs.get(phase, ()) if workload in ("", job.workload)]
         for job in jobs:
             pod = job.object["spec"]["template"]
-            variables = [part for name, value in told.items() for part in ("--env", f"{name}={value}")]
-            docker("run", "--rm", *variables, *self._pod(overlay, job.name, pod, "localhost"))
+            docker("run", "--rm", *self._pod(overlay, job.name, pod, "localhost", told))
         return [job.name for job in jobs]
 
-    def _pod(self, overlay: Overlay, name: str, template: dict[str, Any], address: str) -> list[str]:
+    def _pod(
+        self,
+        overlay: Overlay,
+        name: str,
+        template: dict[str, Any],
+        address: str,
+        told: Mapping[str, str] | None = None,
+    ) -> list[str]:
         pod, labels = template["spec"], template["metadata"]["labels"]
         fields = {
             "status.podIP": address,
@@ -143,7 +149,7 @@ class Host:
                 value = fields[field["fieldPath"]]
             else:
                 value = variable["value"]
-            flags += ["--env", f"{variable['name']}={value}"]
+            flags += ["--env", f"{variable['name']}={(told or {}).get(variable['name'], value)}"]
         volumes = {volume["name"]: volume for volume in pod.get("volumes", [])}
         for mount in container.get("volumeMounts", []):
             volume = volumes.get(mount["name"], {})
@@ -176,15 +182,8 @@ def host(tmp_path: Path) -> Iterator[Host]:
 @pytest.fixture
 def model(tmp_path: Path) -> Repository:
     """A cloud of one machine, with a message queue."""
-    answers = Answers.of({"cluster_name": "services", "all_in_one": True})
-    repository = Repository(generate.create(answers, tmp_path / "model", tmp_path / "identity", print).path)
-    overlay = repository.cluster_dir / "overlay" / "init.yml"
-    if "system.rabbitmq.server" not in overlay.read_text():
-        own = "- system.rabbitmq.server\n- cluster.services.overlay.rabbitmq\n- cluster.services.secrets\n"
-        overlay.write_text(overlay.read_text().replace("- cluster.services.secrets\n", own))
-    keyring = Keyring(tmp_path / "identity" / "operator.age")
-    set_secret(repository, keyring, "rabbitmq_cookie", uuid.uuid4().hex)
-    return repository
+    answers = Answers.of({"cluster_name": "services", "all_in_one": True, "services": "keystone,rabbitmq"})
+    return Repository(generate.create(answers, tmp_path / "model", tmp_path / "identity", print).path)
 
 
 def declare(model: Repository, needs: dict[str, Any]) -> None:
@@ -392,10 +391,10 @@ def test_a_quorum_outlives_a_member_and_a_whole_outage(tmp_path: Path, model: Re
         sql(0, "SELECT 1", "first")
 
     # The message queue.
-    for number in MEMBERS:
-        host.start(overlay, QUEUE, number)
     start = time.monotonic()
-    until(lambda: host.run(overlay, "configure", QUEUE) == ["users"], "the message queue")
+    addresses = [host.start(overlay, QUEUE, number) for number in MEMBERS]
+    for address in addresses:
+        until(lambda: socket.create_connection((address, 5672), 1).close() is None, "the message queue")  # noqa: B023
     print(f"three nodes of the message queue form in {time.monotonic() - start:.1f} s")
     assert host.run(overlay, "configure", QUEUE) == ["users"]
     python = overlay.workloads["keystone-server"].image
