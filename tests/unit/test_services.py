@@ -93,6 +93,26 @@ def test_every_service_is_valid_and_of_the_release_it_says(cloud: Repository) ->
             assert image == gazpacho[role]
 
 
+def test_images_run_as_a_user_but_for_these(cloud: Repository) -> None:
+    """libvirt starts instances as root, and the switch is the machine's."""
+    found = images(parameters(cloud))
+    assert {role for role, image in found.items() if not image.get("user")} == {
+        "libvirt:server",
+        "openvswitch:vswitch",
+    }
+
+
+def test_files_of_oslo_config_are_held_against_their_release(cloud: Repository) -> None:
+    """Every ini file of a release's image is of that format, but uWSGI's."""
+    formats = {
+        path: file.get("format", "ini")
+        for image in images(parameters(cloud)).values()
+        if "release" in image
+        for path, file in image["config"].items()
+    }
+    assert [path for path, format in formats.items() if format == "ini"] == ["/etc/openstack/uwsgi.ini"]
+
+
 def test_a_user_has_one_number_and_a_port_one_service(cloud: Repository) -> None:
     values = parameters(cloud)
     numbers = {
