@@ -94,6 +94,11 @@ class Machines:
     def fqdn(self, machine: str) -> str:
         return f"{machine}.{self.cluster}.local"
 
+    def start(self, rehearse: bool = False) -> None:
+        """Bring the machines up, unless an earlier run left them."""
+        if not lab.status(self.source).nodes:
+            self.up(rehearse)
+
     def up(self, rehearse: bool = False) -> lab.LabState:
         self.lines.clear()
 

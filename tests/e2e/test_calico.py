@@ -41,7 +41,7 @@ def fabric(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
     with model(ANSWERS, tmp_path_factory) as source:
         made = Machines(source, ("kube_master", "kube_compute"))
         made.configure(SWITCHED)
-        made.up()
+        made.start()
         yield made
 
 

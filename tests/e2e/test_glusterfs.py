@@ -23,7 +23,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
     """The machines with storage (and with them the one that commands), applied."""
     with model(ANSWERS, tmp_path_factory) as source:
         made = Machines(source, ("storage",))
-        made.up()
+        made.start()
         yield made
 
 

@@ -94,7 +94,7 @@ def ha(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
     """One master, one controller, two computes."""
     with model(ANSWERS, tmp_path_factory) as source:
         made = Machines(source)
-        made.up()
+        made.start()
         yield made
 
 

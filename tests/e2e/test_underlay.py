@@ -77,7 +77,7 @@ def seven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
                 },
             }
         )
-        made.up(rehearse=True)
+        made.start(rehearse=True)
         yield made
 
 

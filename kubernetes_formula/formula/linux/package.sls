@@ -4,7 +4,9 @@ interrupted installation of packages:
   cmd.run:
     - name: dpkg --force-confdef --force-confold --configure --pending
     - env: [DEBIAN_FRONTEND: noninteractive]
-    - onlyif: test -n "$(ls /var/lib/dpkg/updates)$(dpkg --audit)"
+    - onlyif: >-
+        test -n "$(ls /var/lib/dpkg/updates)" ||
+        grep -qE '^Status: .* (unpacked|half-configured|half-installed|triggers-awaited|triggers-pending)$' /var/lib/dpkg/status
 
 packages of the machine:
   pkg.installed:

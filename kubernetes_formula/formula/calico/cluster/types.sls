@@ -14,8 +14,9 @@ kinds of Calico:
       - artifact: calico-crds
       - wait: the API is ready
 
+# new kinds take a moment; those that were there before are known
 the API knows Calico's kinds:
   wait.succeeds:
     - command: [kubectl, --kubeconfig, /etc/kubernetes/admin.kubeconfig, wait, --for=condition=Established, --timeout=20s, -f, {{ file }}]
-    - require:
+    - onchanges:
       - kubernetes_object: kinds of Calico
