@@ -195,6 +195,13 @@ class Repository:
                 hint="`git log --oneline` lists what there is",
             ) from None
 
+    def knows(self, revision: str) -> bool:
+        """Whether there is such a commit here."""
+        try:
+            return bool(self.resolve(revision))
+        except OperatorError:
+            return False
+
     def describe(self, revision: str) -> str:
         """The short sha of a revision."""
         return self._ask("rev-parse", "--short", self.resolve(revision))

@@ -42,4 +42,11 @@ def deployed_revision(repository: Repository) -> str | None:
         found = deployed(Cluster.connect(path, patience=PATIENCE_SECONDS))
     except OperatorError:  # no key here, no cluster yet, or not reachable from here
         return repository.reference(DEPLOYED)
-    return found.revision if found else None
+    revision = found.revision if found else None
+    if revision and not repository.knows(revision):
+        raise OperatorError(
+            f"the commit that is deployed, {revision[:12]}, is not in {repository.root}",
+            code="E006",
+            hint="it was deployed from another checkout: push it there, fetch it here; or `plan --from REV`",
+        )
+    return revision
