@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kubernetes_formula.manifests import Object, Overlay, key
-from kubernetes_formula.manifests.overlay import CONTROLLERS, MANAGED_BY, owner
+from kubernetes_formula.manifests.overlay import CONTROLLERS, MANAGED_BY, RELEASE_LABEL
 from kubernetes_formula.rollout.changes import GENERATION_KINDS, differences
 from kubernetes_formula.rollout.cluster import Cluster
 from kubernetes_formula.rollout.health import health, troubles
@@ -23,7 +23,7 @@ class WorkloadStatus:
 
     name: str
     kind: str
-    release: str | None
+    release: str | None  #: the one that runs, whatever the model says by now
     ok: bool
     message: str  #: counts, and what keeps pods from running
 
@@ -65,12 +65,12 @@ def status(cluster: Cluster, desired: Overlay) -> Status:
     """Compare the cluster with `desired` (Secrets may be masked: they are compared by name)."""
     record = Records(cluster).latest()
     workloads = tuple(
-        _workload_status(cluster, desired, item) for item in desired.objects if item["kind"] in CONTROLLERS
+        _workload_status(cluster, item) for item in desired.objects if item["kind"] in CONTROLLERS
     )
     return Status(workloads, record.as_dict() if record else None, tuple(drift(cluster, desired)))
 
 
-def _workload_status(cluster: Cluster, desired: Overlay, item: Object) -> WorkloadStatus:
+def _workload_status(cluster: Cluster, item: Object) -> WorkloadStatus:
     kind, namespace, name = key(item).split("/")
     live = cluster.get(kind, namespace, name)
     found = health(live)
@@ -80,7 +80,8 @@ def _workload_status(cluster: Cluster, desired: Overlay, item: Object) -> Worklo
         else troubles(cluster.list("Pod", namespace, {"app": item["metadata"]["labels"]["app"]}))
     )
     message = "; ".join([found.message, *map(str, why)])
-    return WorkloadStatus(name, kind, desired.workloads[owner(item)].release, found.ok, message)
+    release = live["metadata"]["labels"].get(RELEASE_LABEL) if live else None
+    return WorkloadStatus(name, kind, release, found.ok, message)
 
 
 def drift(cluster: Cluster, desired: Overlay) -> Iterator[Drift]:
