@@ -19,6 +19,7 @@ from kubernetes_formula.lab import machines
 from kubernetes_formula.lab.machines import FAULTS, Machine
 from kubernetes_formula.lab.place import Place
 from kubernetes_formula.lab.session import Action, Session
+from kubernetes_formula.rollout.access import kept_at
 from reclass_model.inventory import Inventory
 from reclass_model.library import require_match
 from reclass_model.repository import Repository
@@ -79,6 +80,7 @@ def down(repository: Repository, *, docker_host: str | None = None) -> None:
     engine = engines.connect(place, docker_host)
     machines.remove(engine, place)
     shutil.rmtree(place.root, ignore_errors=True)
+    kept_at(place.cluster).unlink(missing_ok=True)  # the way into a cluster that is gone
     if not machines.anyones(engine):
         engines.stop(place)
 

@@ -27,12 +27,17 @@ API_PORT = 6443
 _RENEW_BEFORE = timedelta(hours=12)
 
 
+def kept_at(cluster: str) -> Path:
+    """Where this user's way into a cluster is kept."""
+    return cache_directory() / cluster / "admin.kubeconfig"
+
+
 def kubeconfig(repository: Repository, keyring: Keyring, path: Path | None = None) -> Path:
     """An administrator's kubeconfig for the model's cluster; its path.
 
     OperatorError E643 when the model has no CA yet, E644 when none of its copies can be opened with `keyring`.
     """
-    path = path or cache_directory() / repository.settings.cluster_name / "admin.kubeconfig"
+    path = path or kept_at(repository.settings.cluster_name)
     parameters = Inventory(repository).config_node().parameters
     authority = parameters.get("pki", {}).get("authority", {}).get(AUTHORITY, {}).get("certificate")
     if not authority:
