@@ -153,8 +153,13 @@ def attachment(place: Place, address: str) -> dict[str, Any]:
 
 
 def labelled(wanted: Mapping[str, Any], place: Place, name: str, address: str, owner: str) -> dict[str, Any]:
-    """What to create, with the labels by which the lab knows it and what it was made from."""
-    digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:12]
+    """What to create, with the labels by which the lab knows it and what it was made from.
+
+    The names of the other machines are left out of that: one more or less makes none of them anew.
+    """
+    host = {key: value for key, value in wanted["HostConfig"].items() if key != "ExtraHosts"}
+    blueprint = json.dumps({**wanted, "HostConfig": host}, sort_keys=True)
+    digest = hashlib.sha256(blueprint.encode()).hexdigest()[:12]
     labels = {LAB: place.cluster, MACHINE: name, ADDRESS: address, BLUEPRINT: digest, OWNER: owner}
     return {**wanted, "Labels": labels}
 

@@ -136,8 +136,13 @@ def test_the_machines_are_fit_and_their_certificates_last(seven: Machines) -> No
 
 
 def test_a_machine_survives_docker_restart_and_a_hang(seven: Machines) -> None:
+    query = ("-n", "kube-node-lease", "get", "lease", seven.fqdn("cmp01"), "-o", "jsonpath={.spec.renewTime}")
     subprocess.run(["docker", "restart", "seven-cmp01"], check=True, capture_output=True)
-    within(60, lambda: all_ready(seven), "Ready after docker restart")
+    before = seven.kubectl(*query)
+    within(60, lambda: seven.kubectl(*query) > before, "its kubelet after docker restart")
+    within(
+        60, lambda: all_ready(seven) and "10.80.0.31" in routes_of(seven, "r1"), "Ready after docker restart"
+    )
     lab.fault("pause", seven.source, "cmp02")
     within(60, lambda: seven.ready()["cmp02"] == "Unknown", "a hang noticed")
     lab.fault("restart", seven.source, "cmp02")
@@ -170,7 +175,7 @@ def test_a_new_compute_changes_itself_and_what_must_know_it(seven: Machines) -> 
     before = seven.processes(
         "kubelet", "containerd", "calico-bird", "calico-felix", "haproxy", "etcd", "kube-apiserver"
     )
-    nodes.add(Repository(seven.source.root), "cmp03", ["kube_compute"], None, say)
+    nodes.add(Repository(seven.source.root), "cmp03", ["kube_compute"], "10.80.0.33", say)
     seven.commit("One more compute")
     started = time.monotonic()
     seven.up()
