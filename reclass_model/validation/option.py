@@ -68,8 +68,7 @@ class _Checker:
         alike = get(self.config.parameters, f"{role}:image:sections:{section}", None)
         if alike is not None and "like" not in alike:
             return
-        section = alike["like"] if alike else section
-        option = known.find(section, name)
+        option = known.find(section, name) or (known.find(alike["like"], name) if alike else None)
         if option is None:
             what = f"{role} knows no option [{section}] {name} in {release}"
             yield self._at(locate, path, "W111", what, _nearest(known, section, name))
