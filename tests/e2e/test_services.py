@@ -423,7 +423,7 @@ def test_a_quorum_outlives_a_member_and_a_whole_outage(tmp_path: Path, model: Re
     for number in (1, 2):
         docker("kill", host.container(QUEUE, number))
     start = time.monotonic()
-    for number in MEMBERS:
+    for number in (0, 1):  # the third never comes back
         docker("start", host.container(QUEUE, number))
-    assert queue("take", 0, *MEMBERS) == "1000"
+    assert queue("take", 0, 0, 1) == "1000"
     print(f"all 1000 messages are there {time.monotonic() - start:.1f} s after a whole outage")
