@@ -315,7 +315,7 @@ def test_a_push_upgrades_the_release(change: Change) -> None:
     report = json.loads(deployed.stdout)
     assert {endpoint["failed"] for endpoint in report["downtime"].values()} == {0}
     kept = set(change.on("ls", "/srv/ostack-k8s/reports").stdout.split()) - before
-    assert kept == {f"{report['rollout']}.json"}
+    assert kept == {f"{report['rollout']}.json", f"{report['rollout']}.html"}
     assert all(":gazpacho-" in image for image in change.running())
 
     with change.asked() as failures:
