@@ -276,6 +276,20 @@ def test_a_killed_build_goes_on(change: Change) -> None:
         )
 
 
+def test_the_keys_of_tokens_are_rotated(change: Change) -> None:
+    """As the clock would do it: one key more, and the service takes it."""
+    keys = "/srv/ostack-k8s/shared/keystone-keys/data/fernet"
+    before = change.on("ls", keys).stdout.split()
+    for command in (
+        ("create", "job", "rotation", "--from=cronjob/keystone-rotation"),
+        ("wait", "job/rotation", "--for=condition=complete", "--timeout=60s"),
+        ("delete", "job", "rotation"),
+    ):
+        change.kubectl("-n", "openstack", *command)
+    assert len(change.on("ls", keys).stdout.split()) == len(before) + 1
+    change.token()
+
+
 def test_a_push_that_does_not_validate_is_refused_with_its_place(change: Change) -> None:
     head = change.repository.head()
     change.replace(
