@@ -31,10 +31,10 @@ BUILD_TOOLS = "cc gcc g++ clang make ld as ar cmake cargo rustc go dpkg-buildpac
 SHORTEST = 12  #: characters of a secret that is looked for; a shorter text is in any package
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+@pytest.fixture(scope="module", params=["identity", pytest.param("all", marks=pytest.mark.full)])
+def model(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Repository:
     place = tmp_path_factory.mktemp("contents")
-    answers = Answers.of({"cluster_name": "contents", "all_in_one": True, "services": "all"})
+    answers = Answers.of({"cluster_name": "contents", "all_in_one": True, "services": request.param})
     return Repository(create(answers, place / "contents", place / "identity", say).path)
 
 
