@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from reclass_model.inventory import Inventory
 
 TEMPLATE = Path(__file__).parent / "template"
+ROLES = "roles.yml"
 ROLE_CLASS = "system.role."
 HOST_NAME = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*"
 RESERVED = 9  #: the first hosts of the network are left to gateways and virtual addresses
@@ -52,10 +53,11 @@ class Role:
 
 
 @cache
-def _role_data() -> dict[str, Any]:
+def template_data(name: str) -> dict[str, Any]:
+    """What a file of the template says of roles or services; it is the product's own, and read once."""
     import yaml
 
-    data: dict[str, Any] = yaml.safe_load((TEMPLATE / "roles.yml").read_text())
+    data: dict[str, Any] = yaml.safe_load((TEMPLATE / name).read_text())
     return data
 
 
@@ -72,7 +74,7 @@ def roles() -> dict[str, Role]:
             tuple(role["member"]),
             tuple(role.get("cluster", ())),
         )
-        for name, role in _role_data()["role"].items()
+        for name, role in template_data(ROLES)["role"].items()
     }
 
 
@@ -100,7 +102,9 @@ def node_file(machine: Machine, cluster: str) -> str:
 
 def member_files() -> tuple[str, ...]:
     """The files of classes/cluster/NAME/underlay that hold member lists."""
-    return tuple(dict.fromkeys(f"{settings['file']}.yml" for settings in _role_data()["list"].values()))
+    return tuple(
+        dict.fromkeys(f"{settings['file']}.yml" for settings in template_data(ROLES)["list"].values())
+    )
 
 
 def join(file: str, members: MutableMapping[str, Any], machine: Machine) -> None:
@@ -113,7 +117,7 @@ def join(file: str, members: MutableMapping[str, Any], machine: Machine) -> None
         },
     }
     joined = {path for role in machine.roles for path in roles()[role].member}
-    for path, settings in _role_data()["list"].items():
+    for path, settings in template_data(ROLES)["list"].items():
         if path in joined and f"{settings['file']}.yml" == file:
             place = members
             for key in path.split(":"):

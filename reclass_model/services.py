@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePath
-from typing import Any
 
-from reclass_model.nodes import TEMPLATE
+from reclass_model.nodes import TEMPLATE, template_data
 from reclass_model.sources import nearest
 
+SERVICES = "services.yml"
 #: Where the tree keeps the file of a service, named as the service.
 _OVERLAY = "classes/cluster/NAME/overlay"
 
@@ -33,14 +33,6 @@ class Service:
 
 
 @cache
-def _data() -> dict[str, Any]:
-    import yaml
-
-    data: dict[str, Any] = yaml.safe_load((TEMPLATE / "services.yml").read_text())
-    return data
-
-
-@cache
 def services() -> dict[str, Service]:
     """Every service, by name, in the order of template/services.yml."""
     return {
@@ -50,18 +42,18 @@ def services() -> dict[str, Service]:
             tuple(service.get("secret", ())),
             tuple(service.get("needs", ())),
         )
-        for name, service in _data()["service"].items()
+        for name, service in template_data(SERVICES)["service"].items()
     }
 
 
 def presets() -> dict[str, tuple[str, ...]]:
     """Choices that have a name."""
-    return {name: tuple(chosen) for name, chosen in _data()["preset"].items()}
+    return {name: tuple(chosen) for name, chosen in template_data(SERVICES)["preset"].items()}
 
 
 def default() -> str:
     """The choice of a cloud that was not asked."""
-    return str(_data()["default"])
+    return str(template_data(SERVICES)["default"])
 
 
 def chosen(answer: str) -> tuple[Service, ...]:
