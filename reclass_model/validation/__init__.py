@@ -21,7 +21,7 @@ from reclass_model.validation.contract import Contracts
 from reclass_model.validation.files import file_problems
 from reclass_model.validation.issued import unissued
 from reclass_model.validation.option import option_problems
-from reclass_model.validation.release import release_problems
+from reclass_model.validation.release import kubernetes_problems, release_problems
 
 DEPLOYED = "deployed"  #: the reference (Repository.reference) to what runs now
 
@@ -71,16 +71,28 @@ def _pillar_problems(repository: Repository, sources: Sources, history: Reposito
         return [*found, *error.problems]
     found += cluster.problems()
     if cluster.config is not None:
-        found += release_problems(_deployed(history), cluster.config, repository, sources)
+        deployed = _config_machine(history, history.reference(DEPLOYED)) if history.is_git() else None
+        found += release_problems(deployed, cluster.config, repository, sources)
+        # Machines leave no note in git: before the first deploy the commit before is what they may have.
+        before = deployed or _config_machine(history, _commit_before(repository, history))
+        runs = "which runs now" if deployed else "of the commit before, which machines may run"
+        found += kubernetes_problems(before, cluster.config, repository, sources, runs)
         told = {problem.place for problem in found}  # a schema's words for the same value are better
         options = option_problems(cluster.config, repository, sources)
         found += [problem for problem in options if problem.place not in told]
     return found if any(map(is_error, found)) else [*found, *wanting]
 
 
-def _deployed(repository: Repository) -> Node | None:
-    """The config machine of what runs now; None when nothing does, or when that model cannot be read any more."""
-    revision = repository.reference(DEPLOYED) if repository.is_git() else None
+def _commit_before(repository: Repository, history: Repository) -> str | None:
+    """What a change in `repository` was made to: HEAD where it is not (yet) in HEAD, else the one before."""
+    if not history.is_git():
+        return None
+    revision = "HEAD" if repository is not history or history.is_dirty() else "HEAD^"
+    return revision if history.knows(revision) else None
+
+
+def _config_machine(repository: Repository, revision: str | None) -> Node | None:
+    """The config machine at a commit; None without one, or when that model cannot be read any more."""
     if revision is None:
         return None
     try:

@@ -35,7 +35,7 @@ def image_releases(parameters: Mapping[str, Any]) -> dict[str, str]:
 def release_problems(
     before: Node | None, after: Node, repository: Repository, sources: Sources
 ) -> Iterator[Problem]:
-    """What forbids going from the config machine `before` (None: nothing runs) to `after`."""
+    """What forbids the images of the config machine `after` where those of `before` run (None: nothing runs)."""
     releases = {name: value for name, value in (get(after.parameters, RELEASES, None) or {}).items() if value}
     running = image_releases(before.parameters) if before else {}
     for image, release in image_releases(after.parameters).items():
@@ -45,15 +45,24 @@ def release_problems(
             place = origin(repository, after.name, path, sources=sources)
             file, line = (place.file, place.line) if place else (None, None)
             yield Problem(code, f"{image}: {message}", after.name, path, file, line, hint)
-    versions = [get(node.parameters, KUBERNETES, None) for node in (before, after) if node]
-    if len(versions) == 2 and all(versions) and (found := _step_refusal(*map(str, versions))):
+
+
+def kubernetes_problems(
+    before: Node | None, after: Node, repository: Repository, sources: Sources, runs: str
+) -> Iterator[Problem]:
+    """What forbids going from the Kubernetes of the config machine `before` to that of `after`.
+
+    `runs`: how it is known that the one before is there, for people.
+    """
+    old, new = (str(get(node.parameters, KUBERNETES, None) or "") if node else "" for node in (before, after))
+    if found := _step_refusal(old, new, runs):
         code, message, hint = found
         place = origin(repository, after.name, KUBERNETES, sources=sources)
         file, line = (place.file, place.line) if place else (None, None)
         yield Problem(code, f"Kubernetes: {message}", after.name, KUBERNETES, file, line, hint)
 
 
-def _step_refusal(old: str, new: str) -> tuple[str, str, str] | None:
+def _step_refusal(old: str, new: str, runs: str) -> tuple[str, str, str] | None:
     """(code, message, hint) of why Kubernetes `new` may not follow `old`; None when it may, or is no version."""
     try:
         was, now = ([int(part) for part in version.split("-")[0].split(".")] for version in (old, new))
@@ -62,12 +71,12 @@ def _step_refusal(old: str, new: str) -> tuple[str, str, str] | None:
     if now < was:
         return (
             "E303",
-            f"{new} is older than {old}, which runs now",
+            f"{new} is older than {old}, {runs}",
             f"Kubernetes does not go back: {old} or newer",
         )
     if now[0] != was[0] or now[1] > was[1] + 1:
         hint = f"a version {was[0]}.{was[1] + 1} comes between; one minor version at a time"
-        return "E302", f"{old}, which runs now, cannot go straight to {new}", hint
+        return "E302", f"{old}, {runs}, cannot go straight to {new}", hint
     return None
 
 

@@ -61,7 +61,7 @@ def steps(tmp_path: Any) -> Callable[..., list[tuple[str, str]]]:
 
 
 def test_upgrade_takes_masters_then_nodes_one_by_one(steps: Callable[..., Any]) -> None:
-    listed = [step for step, _ in steps("upgrade", {}, {"refused": "", "nodes": NODES})]
+    listed = [step for step, _ in steps("upgrade", {}, {"running": "1.36.3", "refused": "", "nodes": NODES})]
     assert listed == [
         "states of kmst01",
         "states of kmst02",
@@ -75,7 +75,10 @@ def test_upgrade_takes_masters_then_nodes_one_by_one(steps: Callable[..., Any]) 
 
 def test_upgrade_by_rack_goes_on_where_it_stopped(steps: Callable[..., Any]) -> None:
     listed = [
-        step for step, _ in steps("upgrade", {"by": "rack"}, {"refused": "", "nodes": ["cmp02", "ctl01"]})
+        step
+        for step, _ in steps(
+            "upgrade", {"by": "rack"}, {"running": "1.36.3", "refused": "", "nodes": ["cmp02", "ctl01"]}
+        )
     ]
     assert [step for step in listed if step.startswith("drain")] == ["drain ctl01", "drain cmp02"]
     assert not any("cmp01" in step for step in listed)
@@ -83,7 +86,27 @@ def test_upgrade_by_rack_goes_on_where_it_stopped(steps: Callable[..., Any]) -> 
 
 def test_upgrade_is_refused(steps: Callable[..., Any]) -> None:
     with pytest.raises(Exception, match="would skip a minor version"):
-        steps("upgrade", {}, {"refused": "from 1.35.4 to 1.37.2 would skip a minor version", "nodes": []})
+        steps(
+            "upgrade",
+            {},
+            {"running": "1.35.4", "refused": "from 1.35.4 to 1.37.2 would skip a minor version", "nodes": []},
+        )
+    with pytest.raises(Exception, match="no API answers"):
+        steps("upgrade", {}, {"running": "", "refused": "", "nodes": []})
+
+
+def test_machines_without_a_rack_are_upgraded_one_by_one(
+    steps: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MACHINES, "cmp02", {"role": {"kube_compute": {}}})
+    monkeypatch.setitem(MACHINES, "ctl01", {"role": {"kube_control": {}}})
+    says = {"running": "1.36.3", "refused": "", "nodes": NODES}
+    listed = [step for step, _ in steps("upgrade", {"by": "rack"}, says)]
+    assert [step for step in listed if step.startswith("drain")] == [
+        "drain cmp02",
+        "drain ctl01",
+        "drain cmp01",
+    ]
 
 
 def test_removal(steps: Callable[..., Any]) -> None:

@@ -266,6 +266,22 @@ def test_an_upgrade_takes_what_is_older_or_was_left_drained() -> None:
     assert "does not go back" in node.upgrade("1.36.3")["refused"]
 
 
+def test_a_group_is_cordoned_before_it_is_drained_and_is_never_all_nodes() -> None:
+    said: list[tuple[str, ...]] = []
+    answer = cluster(dict.fromkeys(("cmp01", "cmp02", "ctl01"), "1.36.3"), "1.36.3")
+
+    def run(config: str, *arguments: str) -> dict[str, Any]:
+        said.append(arguments[:3])
+        return answer(config, *arguments)
+
+    node = load("_modules/kubernetes_node.py", False, {"kubectl.run": run})
+    node.drain(["cmp01", "cmp02"])
+    words = [words[0] for words in said]
+    assert words[1:] == ["annotate", "cordon", "annotate", "cordon", "drain", "drain"]
+    with pytest.raises(Exception, match="nowhere to go"):
+        node.drain(["cmp01", "cmp02", "ctl01"])
+
+
 def test_bgp_sessions_are_read_from_what_bird_says() -> None:
     said = """BIRD 1.6.8 ready.
 name     proto    table    state  since       info

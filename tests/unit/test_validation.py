@@ -89,3 +89,22 @@ def test_validate_writes_nothing(repository: Repository) -> None:
         ["git", "-C", repository.root, "status", "--porcelain"], capture_output=True, check=True
     )
     assert status.stdout == b""
+
+
+@pytest.mark.parametrize(
+    ("version", "code"), [("1.37.2", ""), ("1.38.0", "E302"), ("1.35.4", "E303")], ids=str
+)
+def test_kubernetes_is_held_against_the_commit_before_where_nothing_was_deployed(
+    repository: Repository, version: str, code: str
+) -> None:
+    init = repository.cluster_dir / "init.yml"
+    init.write_text(
+        init.read_text().replace('kubernetes_version: "1.36.3"', f'kubernetes_version: "{version}"')
+    )
+
+    def refused() -> set[str]:
+        return {problem.code for problem in validate(repository).errors} & {"E302", "E303"}
+
+    assert refused() == ({code} if code else set())
+    repository.commit("another Kubernetes", [init])
+    assert refused() == ({code} if code else set())

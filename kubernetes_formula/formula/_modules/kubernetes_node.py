@@ -57,14 +57,20 @@ def same_version(wanted, machines):
 def drain(names, timeout=600):
     """Cordon these nodes and move their pods away, as their disruption budgets allow; fails when that takes longer.
 
-    The last node of a cluster is left alone: there is nowhere to go.
+    All are cordoned first, so that no pod moves from one of them to the next. Where a cluster has one node only it is
+    left alone: there is nowhere to go. More nodes are never drained all at once.
     """
     listed = json.loads(_kubectl("get", "nodes", "-o", "json"))["items"]
     there = [name for name in names if any(node["metadata"]["name"] == name for node in listed)]
     if len(there) == len(listed):
+        if len(there) > 1:
+            raise CommandExecutionError(
+                f"{', '.join(there)} are all nodes there are: their pods have nowhere to go (one rack? leave `by` out)"
+            )
         return "no other node: nothing is moved"
     for name in there:
         _kubectl("annotate", "node", name, "--overwrite", f"{DRAINED}=true")
+        _kubectl("cordon", name)
     for name in there:
         _kubectl(
             "drain",

@@ -5,6 +5,7 @@ include:
   - kubernetes.master.clean
   - kubernetes.client.clean
   - calico.node.clean
+  - calico.cluster.clean
   - containerd.clean
   - etcd.server.clean
 
@@ -18,8 +19,8 @@ haproxy:
   service.dead:
     - enable: false
 
-{%- for path in ["/etc/haproxy/haproxy.cfg", "/var/lib/kubelet", "/var/lib/cni", "/etc/cni/net.d", "/opt/cni", "/var/log/kubernetes", "/var/log/pods",
-  "/var/log/containers", "/run/containerd"] %}
+{%- for path in ["/etc/haproxy/haproxy.cfg", "/etc/ostack-k8s/applied", "/var/lib/kubelet", "/var/lib/cni", "/etc/cni/net.d", "/opt/cni", "/var/log/kubernetes", "/var/log/pods",
+  "/var/log/containers", "/var/log/calico", "/run/calico", "/run/containerd"] %}
 {{ path }}:
   file.absent:
     - order: last
