@@ -298,3 +298,24 @@ Node_10_92_0_2 BGP      master   start  10:00:02    Connect       Socket: Connec
         {"peer": "10.92.0.31", "state": "Established", "why": ""},
         {"peer": "10.92.0.2", "state": "Connect", "why": "Socket: Connection timed out"},
     ]
+
+
+def test_a_machine_that_came_before_its_key_is_taken_from_those_that_wait(tmp_path: Path) -> None:
+    keys, waiting = tmp_path / "minions", tmp_path / "minions_pre"
+    waiting.mkdir()
+    for name in ("cmp03", "stranger"):
+        (waiting / name).write_text("KEY")
+
+    def exactly(test: bool) -> dict[str, Any]:
+        state = load("_states/accepted_keys.py", test, {})
+        state.__pillar__ = {"keys": {"cmp03": "KEY\n"}}
+        done: dict[str, Any] = state.exactly(str(keys), "keys")
+        return done
+
+    planned = exactly(True)
+    assert planned["result"] is None and planned["changes"] == {"accepted": ["cmp03"]} and not keys.exists()
+    assert exactly(False)["changes"] == planned["changes"]
+    assert [path.name for path in waiting.iterdir()] == ["stranger"]
+    assert exactly(True)["changes"] == {}
+    (waiting / "cmp03").write_text("KEY")
+    assert exactly(True)["changes"] == planned["changes"]

@@ -68,7 +68,10 @@ def answers(machines: list[str], master: str = "", timeout: int = ANSWER_SECONDS
     with salt.client.LocalClient(mopts=__opts__) as client:
         while True:
             asked = client.cmd_iter(sorted(missing), "test.ping", tgt_type="list", timeout=5)
-            missing -= {machine for answer in asked for machine in answer}
+            # one that never came is told too, with "failed"
+            missing -= {
+                machine for answer in asked for machine, said in answer.items() if said.get("ret") is True
+            }
             if not missing or time.monotonic() > until:
                 break
     if missing:

@@ -1,5 +1,6 @@
 """The machines whose keys the Salt master accepts: those of the model, each with the key that the model issued."""
 
+import contextlib
 import os
 import tempfile
 
@@ -7,13 +8,24 @@ import salt.crypt
 from salt.utils.data import traverse_dict_and_list
 
 CACHE = "/var/cache/salt/master"
+#: Where the master keeps the keys of those that came before they were accepted; there it looks first.
+OTHERS = ("_pre", "_denied", "_rejected")
 
 
 def exactly(name, pillar_path):
-    """Make the directory `name` hold the public keys at `pillar_path` (machine: PEM) and no others."""
+    """Make the directory `name` hold the public keys at `pillar_path` (machine: PEM) and no others.
+
+    A machine that came before its key was here waits in a directory beside it, and is taken from there.
+    """
     wanted = traverse_dict_and_list(__pillar__, pillar_path, {})
     there = _keys(name)
-    accept = sorted(machine for machine, key in wanted.items() if there.get(machine) != key)
+    waiting = [name + other for other in OTHERS]
+    accept = sorted(
+        machine
+        for machine, key in wanted.items()
+        if there.get(machine) != key
+        or any(os.path.lexists(os.path.join(directory, machine)) for directory in waiting)
+    )
     forget = sorted(there.keys() - wanted.keys())
     changes = {key: machines for key, machines in (("accepted", accept), ("forgotten", forget)) if machines}
     ret = {"name": name, "result": True, "changes": changes, "comment": f"{len(wanted)} machine(s)"}
@@ -24,6 +36,9 @@ def exactly(name, pillar_path):
     os.makedirs(name, mode=0o700, exist_ok=True)
     for machine in accept:
         _write(os.path.join(name, machine), wanted[machine])
+        for directory in waiting:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(directory, machine))
     for machine in forget:
         os.unlink(os.path.join(name, machine))
     if forget and os.path.isdir(
