@@ -23,6 +23,7 @@ def questions(nodes: Iterable[Node]) -> dict[str, dict[str, Any]]:
     asked = {}
     for node in machines:
         own = _roles(node)
+        filesystems = [wanted for _, wanted in _present(node, "preflight:filesystem")]
         others = [
             (name, [get(other.parameters, "_param:address"), int(port["port"])])
             for other in machines
@@ -33,13 +34,17 @@ def questions(nodes: Iterable[Node]) -> dict[str, dict[str, Any]]:
         asked[node.name] = {
             "listen": sorted({int(port["port"]) for _, port in _present(node, "preflight:port")}),
             "connect": [place for _, place in others],
+            "sessions": sorted(
+                {int(port["port"]) for _, port in _present(node, "preflight:port") if port.get("session")}
+            ),
             "clock": [place for name, place in others if name == CLOCK],
             "mtu": get(node.parameters, "preflight:mtu", 1500),
             "modules": [name for name, _ in _present(node, "linux:kernel:module")],
-            "paths": [path for path, _ in _present(node, "preflight:disk")],
+            "paths": [path for path, _ in _present(node, "preflight:disk")]
+            + [wanted["mount"] for wanted in filesystems if not _disk(wanted)],
             "names": [name for name, _ in _present(node, "linux:network:host")],
             "foreign": [name for name, _ in _present(node, "preflight:foreign")],
-            "devices": [name for name, _ in _present(node, "preflight:device")],
+            "devices": [disk for wanted in filesystems if (disk := _disk(wanted))],
             "seconds": LISTENING_SECONDS,
         }
     return asked
@@ -64,7 +69,10 @@ def judge(node: Node, facts: Mapping[str, Any], names: Mapping[str, str]) -> Ite
         yield problem(
             "E242", what, "add memory, or take a role away (preflight:memory says which needs what)"
         )
-    for path, gib in _present(node, "preflight:disk"):
+    filesystems = [wanted for _, wanted in _present(node, "preflight:filesystem")]
+    room = _present(node, "preflight:disk")
+    room += [(wanted["mount"], wanted.get("gib", 0)) for wanted in filesystems if not _disk(wanted)]
+    for path, gib in room:
         if facts["disk"][path] < float(gib):
             what = f"{facts['disk'][path]} GiB are free for {path}, {gib} are needed"
             yield problem("E243", what, "make room or mount a larger disk there")
@@ -93,24 +101,29 @@ def judge(node: Node, facts: Mapping[str, Any], names: Mapping[str, str]) -> Ite
     for name, pid in facts["foreign"]:
         what = f"runs a {name} that is not ours (process {pid})"
         yield problem("E248", what, f"remove what brought it: systemctl status {pid}")
-    for device, wanted in _present(node, "preflight:device"):
-        yield from _device(node, device, wanted, facts["devices"][device])
+    for wanted in filesystems:
+        if disk := _disk(wanted):
+            yield from _device(node, disk, wanted, facts["devices"][disk])
 
 
 def _device(
     node: Node, device: str, wanted: Mapping[str, Any], there: Mapping[str, Any] | None
 ) -> Iterator[Problem]:
-    mounted = wanted.get("mount")
     if there is None:
         what, hint = f"has no disk {device}", "`lsblk` shows what it has; name that in the model"
     elif there["gib"] < float(wanted.get("gib", 0)):
         what, hint = f"{device} has {there['gib']} GiB, {wanted['gib']} are needed", "put a larger disk in"
-    elif there["content"] and (not mounted or there["mounted"] != mounted):
+    elif there["content"] and there["mounted"] != wanted["mount"]:
         what = f"{device} is not free: {there['content']} on it"
         hint = f"if nothing on it is wanted: wipefs --all {device}"
     else:
         return
     yield Problem("E249", what, node=node.name, hint=hint)
+
+
+def _disk(filesystem: Mapping[str, Any]) -> str:
+    """The device that a filesystem has for itself; "" where it is in the system's own."""
+    return str((filesystem.get("disk") or {}).get("device") or "")
 
 
 def _present(node: Node, path: str) -> list[tuple[str, Any]]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
 from cli.workflows.live import judge_sessions
-from reclass_model.inventory import Node
+from reclass_model import generate
+from reclass_model.inventory import Inventory, Node
+from reclass_model.repository import Repository
 from reclass_model.validation import preflight
 
 
@@ -30,7 +33,7 @@ MASTER = node(
     port={"api": {"port": 6443}},
     memory={"machine": 512, "etcd": 512},
     disk={"/var": 5},
-    device={"/dev/sdb": {"gib": 100, "mount": "/srv/brick"}},
+    filesystem={"brick": {"disk": {"device": "/dev/sdb", "type": "xfs"}, "gib": 100, "mount": "/srv/brick"}},
 )
 COMPUTE = node(
     "cmp01", "10.0.0.3", "kube_compute", port={"kubelet": {"port": 10250, "from": {"kube_master": {}}}}
@@ -57,6 +60,61 @@ def test_machines_try_the_ports_that_their_roles_use() -> None:
     assert asked["cfg01"]["connect"] == [["10.0.0.2", 6443]], "a kubelet is for masters"
     assert asked["cfg01"]["listen"] == [4506, 4510]
     assert asked["cmp01"]["clock"] == [["10.0.0.1", 4510]]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    top = tmp_path_factory.mktemp("preflight")
+    answers = generate.Answers.of({"cluster_name": "demo"})
+    generate.create(answers, top / "demo", top / "identity", lambda line: None)
+    return Repository(top / "demo")
+
+
+def test_machines_of_the_default_model_try_bgp_and_the_ports_of_the_shared_volumes(model: Repository) -> None:
+    asked = preflight.questions(Inventory(model).nodes())
+    bricks = [49153, 60999]
+    assert {179, 24007, *bricks} <= set(asked["ctl01.demo.local"]["listen"])
+    assert not {179, 24007, *bricks} & set(asked["kmst01.demo.local"]["listen"])
+    assert asked["cmp01.demo.local"]["sessions"] == [179]
+
+    def tried(name: str) -> list[int]:
+        return [port for address, port in asked[name]["connect"] if address == "10.10.0.22"]
+
+    assert {179, 24007, *bricks} <= set(tried("ctl01.demo.local"))
+    assert tried("cmp01.demo.local") == [179], "no volume is mounted there"
+    assert 179 not in tried("kmst01.demo.local")
+
+
+def test_bricks_are_on_a_disk_of_their_own_or_need_room_in_the_systems(model: Repository) -> None:
+    def ask() -> tuple[Node, dict[str, Any]]:
+        nodes = {node.name: node for node in Inventory(model).nodes()}
+        return nodes["ctl01.demo.local"], preflight.questions(nodes.values())["ctl01.demo.local"]
+
+    node, asked = ask()
+    assert asked["devices"] == [] and "/srv/ostack-k8s/brick" in asked["paths"]
+    room = dict.fromkeys(asked["paths"], 100.0)
+    facts = {**GOOD, "memory": 4096, "disk": {**room, "/srv/ostack-k8s/brick": 1.0}}
+    (full,) = preflight.judge(node, facts, NAMES)
+    assert full.code == "E243" and "1.0 GiB are free for /srv/ostack-k8s/brick" in full.message
+    assert "E242" in {problem.code for problem in preflight.judge(node, {**facts, "memory": 1500}, NAMES)}
+
+    file = model.node_file("ctl01.demo.local")
+    before = file.read_text()
+    document = yaml.safe_load(before)
+    document["parameters"]["glusterfs"] = {
+        "server": {"filesystem": {"device": "/dev/sdb", "type": "xfs"}, "brick": "/srv/b"}
+    }
+    file.write_text(yaml.safe_dump(document))
+    try:
+        node, asked = ask()
+    finally:
+        file.write_text(before)
+    assert asked["devices"] == ["/dev/sdb"] and "/srv/b" not in asked["paths"]
+    ours = {"gib": 50.0, "content": "xfs", "mounted": "/srv/b"}
+    facts = {**GOOD, "memory": 4096, "disk": room, "devices": {"/dev/sdb": ours}}
+    assert list(preflight.judge(node, facts, NAMES)) == []
+    (foreign,) = preflight.judge(node, {**facts, "devices": {"/dev/sdb": {**ours, "mounted": ""}}}, NAMES)
+    assert foreign.code == "E249" and "wipefs" in (foreign.hint or "")
 
 
 def test_a_bgp_session_that_is_down_is_told_with_its_reason_but_not_one_with_a_machine_that_is_away() -> None:

@@ -22,11 +22,13 @@ def facts(questions):
     return _answers(**questions[__grains__["id"]])
 
 
-def _answers(listen, connect, clock, mtu, modules, paths, names, foreign, devices, seconds):
-    """`listen`: ports; `connect`, `clock`: [address, port] pairs; `paths` to `devices`: what to look at."""
+def _answers(listen, connect, sessions, clock, mtu, modules, paths, names, foreign, devices, seconds):
+    """`listen`, `sessions`: ports; `connect`, `clock`: [address, port] pairs; `paths` to `devices`: what to look at."""
     end = time.monotonic() + seconds
-    listener = threading.Thread(target=_listen, args=(listen, end), daemon=True)
+    servers = _bind(listen)
+    listener = threading.Thread(target=_serve, args=(servers.values(), end), daemon=True)
     listener.start()
+    connect = [place for place in connect if place[1] not in sessions or place[1] in servers]
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
         reached = list(pool.map(lambda place: _reach(*place, end), connect))
         offsets = list(pool.map(lambda place: _offset(*place, end), clock))
@@ -48,9 +50,9 @@ def _answers(listen, connect, clock, mtu, modules, paths, names, foreign, device
     return found
 
 
-def _listen(ports, end):
-    """Take connections on the ports that nobody has yet; each gets this machine's time and is closed."""
-    selector = selectors.DefaultSelector()
+def _bind(ports):
+    """{port: socket} for those that nobody has yet."""
+    servers = {}
     for port in ports:
         server = socket.socket()
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -63,13 +65,21 @@ def _listen(ports, end):
         ):  # whoever has it answers instead: ours, or a foreign program, which is looked for by name
             server.close()
             continue
+        servers[port] = server
+    return servers
+
+
+def _serve(servers, end):
+    """Take connections until `end`; each gets this machine's time and is closed."""
+    selector = selectors.DefaultSelector()
+    for server in servers:
         selector.register(server, selectors.EVENT_READ)
     while (left := end - time.monotonic()) > 0:
         for key, _ in selector.select(left):
             with key.fileobj.accept()[0] as connection:
                 connection.sendall(f"{time.time()}\n".encode())
-    for key in list(selector.get_map().values()):
-        key.fileobj.close()
+    for server in servers:
+        server.close()
 
 
 def _reach(address, port, end):

@@ -1,0 +1,65 @@
+"""What a machine answers before anything is touched, on real sockets, files and processes of this one."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+
+from .test_states import load
+
+QUESTIONS: dict[str, Any] = {
+    "listen": [],
+    "connect": [],
+    "sessions": [],
+    "clock": [],
+    "mtu": 1500,
+    "modules": [],
+    "paths": [],
+    "names": [],
+    "foreign": [],
+    "devices": [],
+    "seconds": 0.3,
+}
+
+
+@pytest.fixture
+def module() -> Any:
+    loaded = load("_modules/preflight.py", False, {})
+    loaded.__grains__ = {"id": "here", "osfinger": "Debian-12", "mem_total": 2048}
+    return loaded
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_machine_with_bgp_sessions_tries_nobodys_bgp(module: Any, holds: bool) -> None:
+    """BIRD takes a connection from a peer for the peer's restart, and gives the session up."""
+    port = free_port()
+    asked = {**QUESTIONS, "listen": [port], "sessions": [port], "connect": [["127.0.0.2", port]]}
+    with socket.socket() as own, socket.socket() as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if holds:
+            own.bind(("127.0.0.1", port))
+            own.listen()
+            peer.bind(("127.0.0.2", port))
+            peer.listen()
+            peer.settimeout(0.5)
+        answer = module.facts({"here": asked})
+        assert answer["unreachable"] == []
+        if holds:
+            with pytest.raises(TimeoutError):
+                peer.accept()
+            again = module.facts({"here": {**asked, "sessions": []}})
+            assert again["unreachable"] == [] and peer.accept(), "other ports are tried all the same"
+
+
+def test_a_port_that_nobody_answers_is_told(module: Any) -> None:
+    ((address, _, why),) = module.facts({"here": {**QUESTIONS, "connect": [["127.0.0.1", free_port()]]}})[
+        "unreachable"
+    ]
+    assert address == "127.0.0.1" and "refused" in why
