@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import socket
+import struct
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -63,3 +66,18 @@ def test_a_port_that_nobody_answers_is_told(module: Any) -> None:
         "unreachable"
     ]
     assert address == "127.0.0.1" and "refused" in why
+
+
+def test_a_peer_that_resets_its_connection_does_not_silence_the_listener(module: Any) -> None:
+    port = free_port()
+    servers = module._bind([port])
+    for _ in range(5):  # gone before anybody took the connection
+        with socket.create_connection(("127.0.0.1", port)) as rude:
+            rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    listener = threading.Thread(
+        target=module._serve, args=(servers.values(), time.monotonic() + 1), daemon=True
+    )
+    listener.start()
+    assert module._reach("127.0.0.1", port, time.monotonic() + 1) == ""
+    assert abs(module._offset("127.0.0.1", port, time.monotonic() + 1)) < 1
+    listener.join()

@@ -6,6 +6,7 @@ connects.
 """
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import selectors
@@ -76,7 +77,8 @@ def _serve(servers, end):
         selector.register(server, selectors.EVENT_READ)
     while (left := end - time.monotonic()) > 0:
         for key, _ in selector.select(left):
-            with key.fileobj.accept()[0] as connection:
+            # whoever is gone by now is no reason to let the others wait
+            with contextlib.suppress(OSError), key.fileobj.accept()[0] as connection:
                 connection.sendall(f"{time.time()}\n".encode())
     for server in servers:
         server.close()
