@@ -42,6 +42,7 @@ VOLUMES = {
     "srv": "/srv",
 }  #: kept over re-creation
 INIT = ["/lib/systemd/systemd"]
+CGROUPS = Path("/sys/fs/cgroup")
 CGROUP = "ostack-k8s-lab"  #: where system.lab puts the pods of the lab's machines in the host's tree
 BOOT_SECONDS = 60
 FAULTS = ("kill", "pause", "partition", "restart")
@@ -230,6 +231,8 @@ def ensure_machine(engine: docker.DockerClient, name: str, wanted: Mapping[str, 
             return "started"
         container.remove(force=True)
         done = "replaced"
+    for volume in _volumes(wanted):
+        engine.volumes.create(volume, labels={key: wanted["Labels"][key] for key in (LAB, MACHINE)})
     engine.api.create_container_from_config(dict(wanted), name)
     engine.containers.get(name).start()
     return done
@@ -330,21 +333,33 @@ def inflict(engine: docker.DockerClient, place: Place, kind: str, container: Con
 
 
 def remove(engine: docker.DockerClient, place: Place) -> None:
-    """Containers, volumes and network of this lab."""
+    """Containers, volumes and network of this lab; interrupted, and run again, it goes on.
+
+    What is found by another thing goes before it: the image that empties volumes and the volumes of labs that did not
+    label them by the containers, the cgroups' names by the volumes.
+    """
     present = containers(engine, place.cluster)
-    names = [str(container.name) for container in present]
-    images = {str(container.attrs["Image"]) for container in present}
+    ours = {"label": f"{LAB}={place.cluster}"}
+    names = {f"{container.name}-{volume}" for container in present for volume in VOLUMES}
+    volumes = {volume.name: volume for volume in engine.volumes.list(filters=ours)}
+    volumes |= {volume.name: volume for volume in engine.volumes.list() if volume.name in names}
+    known = {container.labels[MACHINE] for container in present}
+    known |= {(volume.attrs["Labels"] or {}).get(MACHINE, "") for volume in volumes.values()}
+    if volumes and present:
+        _release_mount_points(engine, str(present[0].attrs["Image"]), sorted(volumes))
     for container in present:
         container.remove(force=True, v=True)
-        _remove_cgroups(container.labels[MACHINE])
-    wanted = {f"{name}-{volume}" for name in names for volume in VOLUMES}
-    volumes = [volume for volume in engine.volumes.list() if volume.name in wanted]
-    if volumes:
-        _release_mount_points(engine, images.pop(), [str(volume.name) for volume in volumes])
-    for volume in volumes:
+    for machine in known - {""}:
+        _remove_cgroups(machine)
+    for volume in volumes.values():
         volume.remove(force=True)
-    for network in engine.networks.list(filters={"label": f"{LAB}={place.cluster}"}):
+    for network in engine.networks.list(filters=ours):
         network.remove()
+
+
+def _volumes(wanted: Mapping[str, Any]) -> list[str]:
+    """The named volumes of a container that is to be created."""
+    return [bind.partition(":")[0] for bind in wanted["HostConfig"].get("Binds", ()) if bind[0] != "/"]
 
 
 def _release_mount_points(engine: docker.DockerClient, image: str, volumes: Collection[str]) -> None:
@@ -376,8 +391,10 @@ def _heal(engine: docker.DockerClient, container: Container) -> None:
 def _remove_cgroups(machine: str) -> None:
     """The pods' cgroups that a removed machine left in the host's tree (cgroups of version 1 or 2)."""
     for pattern in (f"{CGROUP}/{machine}", f"*/{CGROUP}/{machine}"):
-        for left in Path("/sys/fs/cgroup").glob(pattern):
-            for folder, _, _ in os.walk(left, topdown=False):
-                os.rmdir(folder)
-            with suppress(OSError):  # other machines of a lab are in there
-                left.parent.rmdir()
+        for left in CGROUPS.glob(pattern):
+            folders = [Path(folder) for folder, _, _ in os.walk(left, topdown=False)]
+            for folder in (*folders, left.parent):
+                with suppress(
+                    OSError
+                ):  # one may still be in use, and the parent is that of other machines too
+                    folder.rmdir()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -269,3 +272,103 @@ def test_a_switch_knows_the_machines_of_its_rack_and_takes_their_routes() -> Non
     assert "password" not in switches.bird(edge, lambda value: value)
     made = switches.configuration(tor, PLACE, "node:1", "age1x", lambda value: value)
     assert made["Labels"][machines.MACHINE] == "tor-r1" and made["Labels"][machines.BLUEPRINT]
+
+
+class Things(dict[str, Any]):
+    """Containers, volumes or networks of an engine: by name, with labels."""
+
+    def list(self, filters: dict[str, str] | None = None, **_: Any) -> list[Any]:
+        wanted = (filters or {}).get("label", "")
+        return [one for one in self.values() if not wanted or wanted in self.words(one)]
+
+    def words(self, one: Any) -> set[str]:
+        return {word for key, value in one.labels.items() for word in (key, f"{key}={value}")}
+
+    def create(self, name: str, labels: dict[str, str] | None = None) -> None:
+        kept = labels or {}
+
+        def remove(**_: Any) -> None:
+            del self[name]
+
+        attributes = {"Labels": labels, "Image": "sha256:node"}
+        self.setdefault(name, SimpleNamespace(name=name, labels=kept, attrs=attributes, remove=remove))
+
+    def get(self, name: str) -> Any:  # type: ignore[override]
+        return self[name]
+
+    def run(self, image: str, *_: Any, volumes: dict[str, Any], **__: Any) -> None:
+        assert image == "sha256:node" and volumes
+
+
+class Engine(SimpleNamespace):
+    """What of Docker's client a lab is made and removed with."""
+
+    def __init__(self) -> None:
+        super().__init__(containers=Things(), volumes=Things(), networks=Things(), api=self)
+        self.networks.create("net", labels={machines.LAB: "demo"})
+
+    def create_container_from_config(self, wanted: dict[str, Any], name: str) -> None:
+        self.containers.create(name, labels=wanted["Labels"])
+        self.containers[name].start = lambda: None
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    import docker
+
+    engine = Engine()
+    monkeypatch.setattr(
+        Things, "__missing__", lambda _, name: _raise(docker.errors.NotFound(name)), raising=False
+    )
+    everyone = machines.blueprints(NODES, "demo")
+    for machine in everyone:
+        wanted = machines.configuration(machine, everyone, PLACE, "node:1", Path("/bundle"), None, "age1x")
+        assert machines.ensure_machine(engine, machine.container, wanted) == "created"  # type: ignore[arg-type]
+    engine.volumes.create("demo-2-cfg01-etcd", labels={machines.LAB: "demo-2"})
+    yield engine
+
+
+def _raise(error: Exception) -> Any:
+    raise error
+
+
+@pytest.mark.parametrize("kind", ["containers", "volumes", "networks"])
+def test_a_lab_that_was_half_removed_is_removed_by_a_second_run(
+    built: Engine, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    things = getattr(built, kind)
+    gone: list[str] = []
+    monkeypatch.setattr(machines, "_remove_cgroups", gone.append)
+    victim = sorted(name for name in things if not name.startswith("demo-2"))[-1]
+    remove = things[victim].remove
+
+    def interrupted(**_: Any) -> None:
+        things[victim].remove = remove
+        raise KeyboardInterrupt
+
+    things[victim].remove = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        machines.remove(built, PLACE)  # type: ignore[arg-type]
+    machines.remove(built, PLACE)  # type: ignore[arg-type]
+    assert not built.containers and not built.networks
+    assert list(built.volumes) == ["demo-2-cfg01-etcd"]
+    assert set(gone) == {one.name for one in NODES}
+
+
+def test_volumes_of_a_lab_that_did_not_label_them_go_too(built: Engine) -> None:
+    for volume in built.volumes.values():
+        volume.labels, volume.attrs["Labels"] = {}, None
+    machines.remove(built, PLACE)  # type: ignore[arg-type]
+    assert list(built.volumes) == ["demo-2-cfg01-etcd"]
+
+
+def test_a_cgroup_in_use_does_not_stop_the_others_from_going(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = tmp_path / "cpu" / machines.CGROUP
+    for name in ("a", "b", "c"):
+        (lab / "cfg01" / name).mkdir(parents=True)
+    (lab / "cfg01" / "b" / "in-use").touch()  # a folder that cannot be removed
+    monkeypatch.setattr(machines, "CGROUPS", tmp_path)
+    machines._remove_cgroups("cfg01")
+    assert [folder.name for folder in (lab / "cfg01").iterdir()] == ["b"]
