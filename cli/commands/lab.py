@@ -23,8 +23,15 @@ docker_option = click.option(
 )
 
 
-@command("up", "ostack-k8s lab up", "ostack-k8s lab up --only kube_master --no-deploy", group=lab)
-@click.option("--only", "roles", multiple=True, metavar="ROLE", help="Only machines of this role; repeat it.")
+def _roles(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(filter(None, (role.strip() for value in values for role in value.split(","))))
+
+
+@command("up", "ostack-k8s lab up", "ostack-k8s lab up --only kube_master,storage", group=lab)
+@click.option(
+    "--only", "roles", multiple=True, metavar="ROLE[,ROLE...]", callback=_roles,
+    help="Only machines of these roles (and the config machine; masters for pods), and no services.",
+)  # fmt: skip
 @click.option(
     "--bundle", "place", metavar="DIR", envvar="OSTACK_K8S_BUNDLE",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -51,6 +58,7 @@ def up(
     from cli.workflows.lab import overlay_actions
     from kubernetes_formula import lab as core
 
+    services = not (roles or no_deploy)
     state = core.up(
         invocation.repository,
         only=roles,
@@ -58,9 +66,13 @@ def up(
         start_docker=start_docker,
         bundle=place,
         rehearse=rehearse,
-        overlay=[] if no_deploy else overlay_actions(invocation.progress),
+        overlay=overlay_actions(invocation.progress) if services else [],
         progress=invocation.progress,
     )
+    if roles and not no_deploy:
+        invocation.progress(
+            "no services: they want all machines, which `ostack-k8s lab up` without --only brings up"
+        )
     _show(invocation, state)
     if invocation.for_people:
         click.echo("\nWhat differs from bare metal:")

@@ -33,6 +33,7 @@ ADDRESS = "ostack-k8s.lab.address"
 OWNER = "ostack-k8s.lab.owner"  #: label: who holds the keys it was made with (age public key)
 BLUEPRINT = "ostack-k8s.lab.blueprint"  #: label: digest of what the container was made from
 ROLE_CLASS = "system.role."
+PODS = "kubernetes.pool"  #: application of a machine that runs pods: it waits for the API
 BUNDLE = "/srv/ostack-k8s/bundle"  #: where the config machine sees the bundle, which it serves
 BUILDER_SOCKET = "/run/docker.sock"  #: where the config machine sees the engine that builds images
 VOLUMES = {
@@ -75,17 +76,19 @@ class Machine:
 def blueprints(nodes: Iterable[Node], cluster: str, only: Collection[str] = ()) -> tuple[Blueprint, ...]:
     """The machines to make, in the order they are brought up: config, masters, the rest.
 
-    `only` keeps these roles, and the config machine, which commands the others.
+    `only` keeps these roles, the config machine, which commands the others, and for machines that run pods the masters.
 
     Raises OperatorError E805 when no machine has one of the roles.
     """
-    found = []
+    found, with_pods = [], set()
     for node in nodes:
         roles = frozenset(
             name.removeprefix(ROLE_CLASS) for name in node.classes if name.startswith(ROLE_CLASS)
         )
         container = f"{cluster}-{node.name.partition('.')[0]}"
         found.append(Blueprint(node.name, str(node.parameters["_param"]["address"]), roles, container))
+        if PODS in node.applications:
+            with_pods.add(node.name)
     known = frozenset().union(*(machine.roles for machine in found))
     if unknown := sorted(set(only) - known):
         raise OperatorError(
@@ -93,7 +96,10 @@ def blueprints(nodes: Iterable[Node], cluster: str, only: Collection[str] = ()) 
             code="E805",
             hint=f"roles of this model: {', '.join(sorted(known))}",
         )
-    chosen = [machine for machine in found if not only or machine.roles & {"config", *only}]
+    wanted = {"config", *only}
+    if any(machine.name in with_pods for machine in found if machine.roles & wanted):
+        wanted.add("kube_master")
+    chosen = [machine for machine in found if not only or machine.roles & wanted]
     return tuple(
         sorted(chosen, key=lambda m: ("config" not in m.roles, "kube_master" not in m.roles, m.name))
     )

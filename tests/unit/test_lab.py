@@ -10,8 +10,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from kubernetes_formula import outcome
+from cli.main import root
+from kubernetes_formula import lab, outcome
 from kubernetes_formula.lab import derivation, engine, machines, switches, underlay, wheel
 from kubernetes_formula.lab.place import Place
 from reclass_model import nodes
@@ -26,12 +28,14 @@ PLACE = Place("demo")
 
 def node(name: str, address: str, *roles: str) -> Node:
     classes = tuple(f"system.role.{role}" for role in roles)
-    return Node(name, ("cluster.demo", *classes), (), {"_param": {"address": address}})
+    runs = ("kubernetes.pool",) if {"kube_compute", "kube_control"} & set(roles) else ()
+    return Node(name, ("cluster.demo", *classes), runs, {"_param": {"address": address}})
 
 
 NODES = [
     node("cmp01.demo.local", "10.10.0.31", "kube_compute"),
-    node("ctl01.demo.local", "10.10.0.21", "kube_control", "storage"),
+    node("ctl01.demo.local", "10.10.0.21", "kube_control"),
+    node("sto01.demo.local", "10.10.0.41", "storage"),
     node("kub01.demo.local", "10.10.0.11", "kube_master"),
     node("cfg01.demo.local", "10.10.0.10", "config"),
 ]
@@ -39,15 +43,45 @@ NODES = [
 
 def test_machines_come_up_config_first_then_masters() -> None:
     names = [machine.container for machine in machines.blueprints(NODES, "demo")]
-    assert names == ["demo-cfg01", "demo-kub01", "demo-cmp01", "demo-ctl01"]
+    assert names == ["demo-cfg01", "demo-kub01", "demo-cmp01", "demo-ctl01", "demo-sto01"]
 
 
 def test_only_keeps_the_machines_of_a_role_and_the_master_and_refuses_an_unknown_one() -> None:
     chosen = machines.blueprints(NODES, "demo", ["storage"])
-    assert [machine.name for machine in chosen] == ["cfg01.demo.local", "ctl01.demo.local"]
+    assert [machine.name for machine in chosen] == ["cfg01.demo.local", "sto01.demo.local"]
     with pytest.raises(OperatorError, match="'kube_mister'") as caught:
         machines.blueprints(NODES, "demo", ["kube_mister"])
     assert "kube_master" in (caught.value.problems[0].hint or "")
+
+
+def test_only_brings_the_masters_that_machines_with_pods_wait_for() -> None:
+    chosen = machines.blueprints(NODES, "demo", ["kube_compute"])
+    assert [machine.container for machine in chosen] == ["demo-cfg01", "demo-kub01", "demo-cmp01"]
+
+
+@pytest.mark.parametrize(
+    ("written", "roles", "actions"),
+    [
+        (["--only", "kube_master,storage", "--only", "config"], ("kube_master", "storage", "config"), 0),
+        ([], (), 2),
+        (["--no-deploy"], (), 0),
+    ],
+)
+def test_up_takes_roles_with_commas_and_deploys_on_all_machines_only(
+    written: list[str], roles: tuple[str, ...], actions: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def up(_: Repository, **given: Any) -> lab.LabState:
+        asked.update(given)
+        return lab.LabState((), tmp_path, tmp_path)
+
+    monkeypatch.setattr(lab, "up", up)
+    (tmp_path / ".ostack-k8s.yml").write_text("cluster_name: demo\n")
+    ran = CliRunner().invoke(root, ["-C", str(tmp_path), "lab", "up", *written])
+    assert ran.exit_code == 0, ran.output
+    assert asked["only"] == roles and len(asked["overlay"]) == actions
+    assert ("no services: they want all machines" in ran.stderr) == bool(roles)
 
 
 def test_a_machine_has_its_name_address_and_everyones_names_and_only_config_builds() -> None:
@@ -365,10 +399,10 @@ def test_volumes_of_a_lab_that_did_not_label_them_go_too(built: Engine) -> None:
 def test_a_cgroup_in_use_does_not_stop_the_others_from_going(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lab = tmp_path / "cpu" / machines.CGROUP
+    machine = tmp_path / "cpu" / machines.CGROUP / "cfg01"
     for name in ("a", "b", "c"):
-        (lab / "cfg01" / name).mkdir(parents=True)
-    (lab / "cfg01" / "b" / "in-use").touch()  # a folder that cannot be removed
+        (machine / name).mkdir(parents=True)
+    (machine / "b" / "in-use").touch()  # a folder that cannot be removed
     monkeypatch.setattr(machines, "CGROUPS", tmp_path)
     machines._remove_cgroups("cfg01")
-    assert [folder.name for folder in (lab / "cfg01").iterdir()] == ["b"]
+    assert [folder.name for folder in machine.iterdir()] == ["b"]
