@@ -24,6 +24,8 @@ def explain(error: Exception) -> int:
     """Print `error` on stderr and return the exit code."""
     if isinstance(error, OperatorError):
         print_problems(error.problems, colour="red")
+    elif refusal := _of_docker(error):
+        print_problems([refusal], colour="red")
     elif isinstance(error, OSError):
         click.secho(_of_the_system(error), fg="red", err=True)
         click.echo("      Nothing half-written was kept; mend it and run the same command again.", err=True)
@@ -31,6 +33,16 @@ def explain(error: Exception) -> int:
         click.secho(f"This is a fault of ostack-k8s: {type(error).__name__}: {error}", fg="red", err=True)
         click.echo(f"      The trace is in {_write_trace(error)}; please report it.", err=True)
     return FAILED
+
+
+def _of_docker(error: Exception) -> Problem | None:
+    """What Docker refused, in its words; its client is only there if something asked it."""
+    errors = sys.modules.get("docker.errors")
+    if errors is None or not isinstance(error, errors.DockerException):
+        return None
+    words = getattr(error, "explanation", None) or str(error)
+    hint = "`docker ps --all` and Docker's log show more; mend it and run the same command again"
+    return Problem("E816", f"Docker refused: {words}", hint=hint)
 
 
 def _of_the_system(error: OSError) -> str:

@@ -325,17 +325,32 @@ def readiness(container: Container) -> dict[str, str]:
 
 
 def inflict(engine: docker.DockerClient, place: Place, kind: str, container: Container) -> None:
-    """One fault: `kill` (power cut), `pause` (hang), `partition` (cable out), `restart` (which also heals these)."""
-    if kind == "kill":
-        container.kill()
-    elif kind == "pause":
-        container.pause()
-    elif kind == "partition":
-        engine.networks.get(place.network).disconnect(container, force=True)
-    elif kind == "restart":
-        _heal(engine, container)
-    else:
+    """One fault: `kill` (power cut), `pause` (hang), `partition` (cable out), `restart` (which also heals these).
+
+    A machine that has it already stays as it is. Raises OperatorError E809 for one that cannot have it.
+    """
+    if kind not in FAULTS:
         raise OperatorError(f"unknown fault {kind!r}", code="E809", hint=f"known: {', '.join(FAULTS)}")
+    state = observe(container, place).state
+    runs = state in ("running", "partitioned", "paused")
+    if kind == "restart":
+        _heal(engine, container)
+    elif kind == "kill":
+        if state == "paused":  # the engine kills none that hangs
+            container.unpause()
+        if runs:
+            container.kill()
+    elif not runs or (kind, state) == ("partition", "paused"):
+        name = container.labels[MACHINE]
+        raise OperatorError(
+            f"{kind} cannot be done to {name}: it is {state}",
+            code="E809",
+            hint=f"first: ostack-k8s lab fault restart {name}",
+        )
+    elif kind == "pause" and state != "paused":
+        container.pause()
+    elif kind == "partition" and state != "partitioned":
+        engine.networks.get(place.network).disconnect(container, force=True)
 
 
 def remove(engine: docker.DockerClient, place: Place) -> None:

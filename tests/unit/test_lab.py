@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import root
+from cli.output.errors import explain
 from kubernetes_formula import lab, outcome
 from kubernetes_formula.lab import derivation, engine, machines, switches, underlay, wheel
 from kubernetes_formula.lab.place import Place
@@ -406,3 +407,81 @@ def test_a_cgroup_in_use_does_not_stop_the_others_from_going(
     monkeypatch.setattr(machines, "CGROUPS", tmp_path)
     machines._remove_cgroups("cfg01")
     assert [folder.name for folder in machine.iterdir()] == ["b"]
+
+
+class Box(SimpleNamespace):
+    """A container that is as strict about its state as the engine."""
+
+    def __init__(self, state: str, attached: bool = True) -> None:
+        networks = {PLACE.network: {}} if attached else {}
+        labels = {machines.MACHINE: "cmp01.demo.local", machines.ADDRESS: "10.10.0.31"}
+        super().__init__(status=state, labels=labels, attrs={"NetworkSettings": {"Networks": networks}})
+
+    def _go(self, state: str, *allowed: str) -> None:
+        import docker
+
+        if self.status not in allowed:
+            raise docker.errors.APIError(f"409: container is {self.status}")
+        self.status = state
+
+    def kill(self) -> None:
+        self._go("exited", "running")
+
+    def pause(self) -> None:
+        self._go("paused", "running")
+
+    def unpause(self) -> None:
+        self._go("running", "paused")
+
+    def disconnect(self, container: Any, force: bool) -> None:
+        assert (
+            container is self
+            and self.attrs["NetworkSettings"]["Networks"].pop(PLACE.network, None) is not None
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after"),
+    [
+        ("kill", "running", "exited"),
+        ("kill", "exited", "exited"),
+        ("kill", "created", "created"),
+        ("kill", "paused", "exited"),
+        ("kill", "partitioned", "exited"),
+        ("pause", "running", "paused"),
+        ("pause", "paused", "paused"),
+        ("pause", "exited", "E809"),
+        ("partition", "running", "partitioned"),
+        ("partition", "partitioned", "partitioned"),
+        ("partition", "exited", "E809"),
+        ("partition", "paused", "E809"),
+        ("drown", "running", "E809"),
+    ],
+)
+def test_a_fault_can_be_done_twice_and_one_that_cannot_be_done_is_refused(
+    kind: str, before: str, after: str
+) -> None:
+    box = Box("running", attached=False) if before == "partitioned" else Box(before)
+    engine: Any = SimpleNamespace(networks={PLACE.network: box})
+    try:
+        machines.inflict(engine, PLACE, kind, box)  # type: ignore[arg-type]
+    except OperatorError as error:
+        assert error.code == after
+        assert kind == "drown" or f"it is {before}" in str(error)
+    else:
+        assert machines.observe(box, PLACE).state == after  # type: ignore[arg-type]
+
+
+def test_what_docker_refuses_is_told_in_its_words_and_not_as_our_fault(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import docker
+
+    for error in (
+        docker.errors.APIError("409 Client Error", explanation="the container is paused"),
+        docker.errors.DockerException("the container is paused"),
+    ):
+        assert explain(error) == 1
+        said = capsys.readouterr().err
+        assert "E816" in said and "the container is paused" in said
+        assert "fault of ostack-k8s" not in said
