@@ -176,4 +176,5 @@ CODES: dict[str, str] = {
     "W130": "a certificate ends within 30 days, or an authority within a year",
     "W231": "nothing was applied on a machine yet",
     "W232": "what was applied on a machine is not what the model says",
+    "W240": "something of a machine could not be checked",
 }

@@ -20,8 +20,8 @@ ANSWER_SECONDS = 20  # over the time that a question itself takes
 
 
 def live_problems(inventory: Inventory, progress: Callable[[str], None]) -> list[Problem]:
-    """What is wrong with the machines, by code: E230 no answer, E24x unfit, E250 a BGP session down, E413 and W130 a
-    certificate at its end, W23x not (yet) what the model says.
+    """What is wrong with the machines, by code: E230 no answer, E24x unfit, W240 not checked, E250 a BGP session down,
+    E413 and W130 a certificate at its end, W23x not (yet) what the model says.
 
     Raises OperatorError E033 where no Salt master is.
     """
@@ -48,7 +48,7 @@ def live_problems(inventory: Inventory, progress: Callable[[str], None]) -> list
             hint = "on it: systemctl status salt-minion; on the master: salt-key --list all"
             found.append(Problem("E230", f"does not answer the Salt master{said}", node=name, hint=hint))
             continue
-        found += preflight.judge(node, answer, names)
+        found += preflight.judge(node, asked[name], answer, names)
         found += judge_sessions(name, sessions.get(name), names, silent)
         found += _ending(node, certificates.get(name), now)
         digest = _underlay(applied.get(name))
@@ -57,6 +57,8 @@ def live_problems(inventory: Inventory, progress: Callable[[str], None]) -> list
             if not digest:
                 code, what = "W231", "nothing was applied yet"
             found.append(Problem(code, what, node=name, hint="salt-run state.orch ostack.underlay"))
+    answered = {name: answer for name, answer in facts.items() if isinstance(answer, dict)}
+    found += preflight.judge_clocks((nodes[name] for name in answered), answered)
     return found
 
 

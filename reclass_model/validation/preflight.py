@@ -50,8 +50,13 @@ def questions(nodes: Iterable[Node]) -> dict[str, dict[str, Any]]:
     return asked
 
 
-def judge(node: Node, facts: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Problem]:
-    """What is wrong with a machine. `names`: address → machine, to speak of the others by name."""
+def judge(
+    node: Node, asked: Mapping[str, Any], facts: Mapping[str, Any], names: Mapping[str, str]
+) -> Iterator[Problem]:
+    """What is wrong with a machine, and (W240) what it could not look at. `asked`: its `questions`.
+
+    `names`: address → machine, to speak of the others by name.
+    """
 
     def problem(code: str, message: str, hint: str) -> Problem:
         return Problem(code, message, node=node.name, hint=hint)
@@ -76,7 +81,11 @@ def judge(node: Node, facts: Mapping[str, Any], names: Mapping[str, str]) -> Ite
         if facts["disk"][path] < float(gib):
             what = f"{facts['disk'][path]} GiB are free for {path}, {gib} are needed"
             yield problem("E243", what, "make room or mount a larger disk there")
-    if facts["clock"] is not None and abs(facts["clock"]) > get(node.parameters, "preflight:clock", 1):
+    closed = [[address, port] for address, port, _ in facts["unreachable"]]
+    if facts["clock"] is None and any(place not in closed for place in asked["clock"]):
+        what = "the config machine did not tell it the time, so its clock was not checked"
+        yield problem("W240", what, "on the config machine: ss -ltnp shows who else listens on that port")
+    if facts["clock"] is not None and abs(facts["clock"]) > _clock_limit(node):
         what = f"its clock is {-facts['clock']:+.1f} s off the config machine's"
         yield problem("E244", what, "synchronise it: apt-get install chrony, and check its servers")
     shown = facts["unreachable"][:CONNECTIONS_SHOWN]
@@ -90,9 +99,17 @@ def judge(node: Node, facts: Mapping[str, Any], names: Mapping[str, str]) -> Ite
         yield problem("E245", f"cannot reach {more} more ports", "the ones named first are often the cause")
     mtu = get(node.parameters, "preflight:mtu", 1500)
     blocked = {address for address, _, _ in facts["unreachable"]}
+    if facts["not_pinged"]:
+        what = f"it has no ping, so whether packets of {mtu} bytes arrive was not checked"
+        yield problem("W240", what, "apt-get install iputils-ping")
     for address in [address for address in facts["too_small"] if address not in blocked]:
         what = f"packets of {mtu} bytes do not reach {names.get(address, address)}"
         yield problem("E246", what, "set the MTU of the interfaces and switches in between, or preflight:mtu")
+    unknown = [name for name, got in facts["names"].items() if not got]
+    if unknown:
+        others = f" and {len(unknown) - 1} more" if unknown[1:] else ""
+        hint = f"its states write the names to /etc/hosts; if they have run: getent hosts {unknown[0]}"
+        yield problem("W240", f"does not know the machine {unknown[0]}{others} by name", hint)
     for name, host in _present(node, "linux:network:host"):
         got = facts["names"].get(name) or []
         if got and host.get("address") not in got and not all(_is_loopback(address) for address in got):
@@ -104,6 +121,32 @@ def judge(node: Node, facts: Mapping[str, Any], names: Mapping[str, str]) -> Ite
     for wanted in filesystems:
         if disk := _disk(wanted):
             yield from _device(node, disk, wanted, facts["devices"][disk])
+
+
+def judge_clocks(nodes: Iterable[Node], facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:
+    """The two machines whose clocks are furthest apart, if that is too far, though each is near the config machine's.
+
+    `facts`: machine → its answer. The config machine asks nobody the time and is 0 s off itself.
+    """
+    ahead: list[tuple[float, str, float]] = []
+    for node in nodes:
+        told = facts[node.name]["clock"]
+        own = 0.0 if any(name == CLOCK for name, _ in _present(node, "preflight:port")) else None
+        limit = _clock_limit(node)
+        if (seconds := own if told is None else -told) is not None and abs(seconds) <= limit:
+            ahead.append((seconds, node.name, limit))
+    if not ahead:
+        return
+    (earliest, one, limit), (latest, other, other_limit) = min(ahead), max(ahead)
+    if latest - earliest > max(limit, other_limit):
+        what = f"its clock is {latest - earliest:.1f} s ahead of the one of {one}"
+        hint = "synchronise both: apt-get install chrony, and check their servers"
+        yield Problem("E244", what, node=other, hint=hint)
+
+
+def _clock_limit(node: Node) -> float:
+    """Seconds."""
+    return float(get(node.parameters, "preflight:clock", 1))
 
 
 def _device(

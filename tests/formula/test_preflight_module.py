@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,3 +82,29 @@ def test_a_peer_that_resets_its_connection_does_not_silence_the_listener(module:
     assert module._reach("127.0.0.1", port, time.monotonic() + 1) == ""
     assert abs(module._offset("127.0.0.1", port, time.monotonic() + 1)) < 1
     listener.join()
+
+
+def test_the_quickest_answer_tells_the_time(module: Any) -> None:
+    delays = iter([0.4, 0.0, 0.4])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def tell() -> None:
+            for delay in delays:  # a busy machine answers late; then its time is wrong by half of that
+                connection, _ = server.accept()
+                with connection:
+                    told = time.time()
+                    time.sleep(delay)
+                    connection.sendall(f"{told}".encode())
+
+        threading.Thread(target=tell, daemon=True).start()
+        seconds = module._offset(*server.getsockname(), time.monotonic() + 5)
+    assert abs(seconds) < 0.1
+
+
+def test_without_ping_a_machine_says_that_it_did_not_look(
+    module: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    asked = {**QUESTIONS, "connect": [["127.0.0.1", free_port()]]}
+    answer = module.facts({"here": asked})
+    assert answer["not_pinged"] == ["127.0.0.1"] and answer["too_small"] == []

@@ -49,8 +49,10 @@ GOOD: dict[str, Any] = {
     "devices": {"/dev/sdb": {"gib": 200.0, "content": "", "mounted": ""}},
     "unreachable": [],
     "too_small": [],
+    "not_pinged": [],
     "clock": 0.02,
 }
+ASKED = preflight.questions([CONFIG, MASTER, COMPUTE])["kmst01"]
 
 
 def test_machines_try_the_ports_that_their_roles_use() -> None:
@@ -94,9 +96,11 @@ def test_bricks_are_on_a_disk_of_their_own_or_need_room_in_the_systems(model: Re
     assert asked["devices"] == [] and "/srv/ostack-k8s/brick" in asked["paths"]
     room = dict.fromkeys(asked["paths"], 100.0)
     facts = {**GOOD, "memory": 4096, "disk": {**room, "/srv/ostack-k8s/brick": 1.0}}
-    (full,) = preflight.judge(node, facts, NAMES)
+    (full,) = preflight.judge(node, asked, facts, NAMES)
     assert full.code == "E243" and "1.0 GiB are free for /srv/ostack-k8s/brick" in full.message
-    assert "E242" in {problem.code for problem in preflight.judge(node, {**facts, "memory": 1500}, NAMES)}
+    assert "E242" in {
+        problem.code for problem in preflight.judge(node, asked, {**facts, "memory": 1500}, NAMES)
+    }
 
     file = model.node_file("ctl01.demo.local")
     before = file.read_text()
@@ -112,8 +116,10 @@ def test_bricks_are_on_a_disk_of_their_own_or_need_room_in_the_systems(model: Re
     assert asked["devices"] == ["/dev/sdb"] and "/srv/b" not in asked["paths"]
     ours = {"gib": 50.0, "content": "xfs", "mounted": "/srv/b"}
     facts = {**GOOD, "memory": 4096, "disk": room, "devices": {"/dev/sdb": ours}}
-    assert list(preflight.judge(node, facts, NAMES)) == []
-    (foreign,) = preflight.judge(node, {**facts, "devices": {"/dev/sdb": {**ours, "mounted": ""}}}, NAMES)
+    assert list(preflight.judge(node, asked, facts, NAMES)) == []
+    (foreign,) = preflight.judge(
+        node, asked, {**facts, "devices": {"/dev/sdb": {**ours, "mounted": ""}}}, NAMES
+    )
     assert foreign.code == "E249" and "wipefs" in (foreign.hint or "")
 
 
@@ -131,7 +137,7 @@ def test_a_bgp_session_that_is_down_is_told_with_its_reason_but_not_one_with_a_m
 
 
 def test_a_fit_machine_has_no_problem() -> None:
-    assert list(preflight.judge(MASTER, GOOD, NAMES)) == []
+    assert list(preflight.judge(MASTER, ASKED, GOOD, NAMES)) == []
 
 
 @pytest.mark.parametrize(
@@ -145,6 +151,10 @@ def test_a_fit_machine_has_no_problem() -> None:
         ({"unreachable": [["10.0.0.3", 10250, "timed out"]]}, "E245", "cannot reach cmp01 at 10.0.0.3:10250"),
         ({"too_small": ["10.0.0.3"]}, "E246", "1500 bytes do not reach cmp01"),
         ({"names": {"cfg01": ["192.0.2.1"]}}, "E247", "takes cfg01 for 192.0.2.1, the model says 10.0.0.1"),
+        ({"names": {"cfg01": []}}, "W240", "does not know the machine cfg01 by name"),
+        ({"names": {"a": [], "b": [], "c": []}}, "W240", "does not know the machine a and 2 more by name"),
+        ({"not_pinged": ["10.0.0.3"]}, "W240", "has no ping, so whether packets of 1500 bytes"),
+        ({"clock": None}, "W240", "did not tell it the time"),
         ({"foreign": [["dockerd", 4711]]}, "E248", "a dockerd that is not ours (process 4711)"),
         ({"devices": {"/dev/sdb": None}}, "E249", "no disk /dev/sdb"),
         ({"devices": {"/dev/sdb": {"gib": 50.0, "content": "", "mounted": ""}}}, "E249", "50.0 GiB, 100 are"),
@@ -154,7 +164,7 @@ def test_a_fit_machine_has_no_problem() -> None:
 def test_each_unfit_answer_has_a_code_a_place_and_a_remedy(
     fact: dict[str, Any], code: str, says: str
 ) -> None:
-    (problem,) = preflight.judge(MASTER, {**GOOD, **fact}, NAMES)
+    (problem,) = preflight.judge(MASTER, ASKED, {**GOOD, **fact}, NAMES)
     assert (problem.code, problem.node) == (code, "kmst01")
     assert says in problem.message
     assert problem.hint
@@ -162,11 +172,42 @@ def test_each_unfit_answer_has_a_code_a_place_and_a_remedy(
 
 def test_a_brick_that_is_ours_already_is_no_problem() -> None:
     ours = {"devices": {"/dev/sdb": {"gib": 200.0, "content": "xfs", "mounted": "/srv/brick"}}}
-    assert list(preflight.judge(MASTER, {**GOOD, **ours}, NAMES)) == []
+    assert list(preflight.judge(MASTER, ASKED, {**GOOD, **ours}, NAMES)) == []
 
 
 def test_many_unreachable_ports_are_told_in_few_lines() -> None:
     facts = {**GOOD, "unreachable": [["10.0.0.3", port, "refused"] for port in range(100)]}
-    found = list(preflight.judge(MASTER, facts, NAMES))
+    found = list(preflight.judge(MASTER, ASKED, facts, NAMES))
     assert len(found) == preflight.CONNECTIONS_SHOWN + 1
     assert "95 more" in found[-1].message
+
+
+def test_a_config_machine_that_cannot_be_reached_is_told_once_and_asks_nobody_for_the_time() -> None:
+    facts = {**GOOD, "clock": None, "unreachable": [["10.0.0.1", 4510, "timed out"]]}
+    assert [problem.code for problem in preflight.judge(MASTER, ASKED, facts, NAMES)] == ["E245"]
+    asked = preflight.questions([CONFIG, MASTER, COMPUTE])["cfg01"]
+    facts = {**GOOD, "clock": None, "names": {}, "devices": {}}
+    assert list(preflight.judge(CONFIG, asked, facts, NAMES)) == []
+
+
+@pytest.mark.parametrize(
+    ("clocks", "told"),
+    [
+        ({"cfg01": None, "kmst01": 0.9, "cmp01": -0.9}, ("cmp01", "1.8 s ahead of the one of kmst01")),
+        ({"cfg01": None, "kmst01": 0.4, "cmp01": -0.5}, None),
+        ({"cfg01": None, "kmst01": 0.9, "cmp01": None}, None),  # the one that was not asked is not at 0
+        ({"cfg01": None, "kmst01": 5.0, "cmp01": -0.9}, None),  # the one far off is told by itself
+        ({}, None),
+    ],
+)
+def test_two_clocks_may_not_be_far_apart_though_each_is_near_the_config_machines(
+    clocks: dict[str, float | None], told: tuple[str, str] | None
+) -> None:
+    nodes = [node for node in (CONFIG, MASTER, COMPUTE) if node.name in clocks]
+    facts = {name: {**GOOD, "clock": clock} for name, clock in clocks.items()}
+    found = [(problem.node, problem.message) for problem in preflight.judge_clocks(nodes, facts)]
+    if told is None:
+        assert found == []
+    else:
+        ((name, message),) = found
+        assert name == told[0] and told[1] in message
