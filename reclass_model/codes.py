@@ -78,7 +78,7 @@ CODES: dict[str, str] = {
     "E245": "a machine cannot reach a port of another",
     "E246": "large packets do not pass between two machines",
     "E247": "a machine takes a name for another address",
-    "E248": "a machine runs a program that is not ours",
+    "E248": "a machine has a program that is not ours",
     "E249": "a disk is missing or not free",
     "E250": "a machine has no BGP session with a peer",
     "E301": "an unknown release",

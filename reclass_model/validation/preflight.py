@@ -43,7 +43,7 @@ def questions(nodes: Iterable[Node]) -> dict[str, dict[str, Any]]:
             "paths": [path for path, _ in _present(node, "preflight:disk")]
             + [wanted["mount"] for wanted in filesystems if not _disk(wanted)],
             "names": [name for name, _ in _present(node, "linux:network:host")],
-            "foreign": [name for name, _ in _present(node, "preflight:foreign")],
+            "foreign": dict(_present(node, "preflight:foreign")),
             "devices": [disk for wanted in filesystems if (disk := _disk(wanted))],
             "seconds": LISTENING_SECONDS,
         }
@@ -115,9 +115,11 @@ def judge(
         if got and host.get("address") not in got and not all(_is_loopback(address) for address in got):
             what = f"takes {name} for {', '.join(got)}, the model says {host.get('address')}"
             yield problem("E247", what, "mend its DNS or /etc/hosts")
-    for name, pid in facts["foreign"]:
-        what = f"runs a {name} that is not ours (process {pid})"
-        yield problem("E248", what, f"remove what brought it: systemctl status {pid}")
+    for name, where in facts["foreign"]:
+        shows = f"dpkg -S {where}" if where.startswith("/") else f"systemctl status {where.split()[-1]}"
+        yield problem(
+            "E248", f"{name} is there and is not ours ({where})", f"remove what brought it: {shows}"
+        )
     for wanted in filesystems:
         if disk := _disk(wanted):
             yield from _device(node, disk, wanted, facts["devices"][disk])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import threading
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from kubernetes_formula.salt_loader import FORMULA
+from reclass_model.inventory import Inventory
 
 from .test_states import load
 
@@ -22,7 +26,7 @@ QUESTIONS: dict[str, Any] = {
     "modules": [],
     "paths": [],
     "names": [],
-    "foreign": [],
+    "foreign": {},
     "devices": [],
     "seconds": 0.3,
 }
@@ -108,3 +112,85 @@ def test_without_ping_a_machine_says_that_it_did_not_look(
     asked = {**QUESTIONS, "connect": [["127.0.0.1", free_port()]]}
     answer = module.facts({"here": asked})
     assert answer["not_pinged"] == ["127.0.0.1"] and answer["too_small"] == []
+
+
+OURS = "# Managed by ostack-k8s (Salt); changes here are overwritten.\n"
+KUBELET = {"kubelet": {"process": "kubelet", "unit": "kubelet"}}
+
+
+@pytest.fixture
+def system(module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Units and processes of a machine: unit(directory, name, text), process(pid, name, cgroup)."""
+    module.UNITS = [str(tmp_path / name) for name in ("etc", "lib")]
+    running: dict[int, tuple[str, str]] = {}
+    monkeypatch.setattr(module, "_processes", lambda: running)
+
+    def unit(directory: str, name: str, text: str) -> str:
+        file = tmp_path / directory / f"{name}.service"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+        return str(file)
+
+    module.unit, module.process = unit, lambda pid, *told: running.update({pid: told})
+    return module
+
+
+def test_a_program_that_only_lies_there_is_told_too_but_not_ours_and_not_a_masked_one(
+    system: Any, tmp_path: Path
+) -> None:
+    assert system._foreign(KUBELET) == []
+    file = system.unit("lib", "kubelet", "[Service]\n")
+    assert system._foreign(KUBELET) == [["kubelet", file]]
+    system.unit("etc", "kubelet", OURS)  # systemd reads this one
+    assert system._foreign(KUBELET) == []
+    (tmp_path / "etc" / "kubelet.service").unlink()
+    (tmp_path / "etc" / "kubelet.service").symlink_to("/dev/null")
+    assert system._foreign(KUBELET) == []
+
+
+def test_a_second_one_beside_ours_is_told(system: Any) -> None:
+    system.unit("etc", "kubelet", OURS)
+    system.process(10, "kubelet", "1:name=systemd:/docker/0a/system.slice/kubelet.service\n0::/\n")
+    assert system._foreign(KUBELET) == []
+    system.process(11, "kubelet", "0::/user.slice/session-1.scope\n")
+    assert system._foreign(KUBELET) == [["kubelet", "process 11"]]
+
+
+def test_before_anything_of_ours_is_there_a_running_one_is_told_once(system: Any) -> None:
+    system.unit("lib", "kubelet", "[Service]\n")
+    system.process(12, "kubelet", "0::/system.slice/kubelet.service\n")
+    assert system._foreign(KUBELET) == [["kubelet", "process 12"]]
+
+
+def test_what_kubeadm_left_is_told(module: Any, tmp_path: Path) -> None:
+    left = {"kubeadm": {"path": str(tmp_path / "manifests")}}
+    assert module._foreign(left) == []
+    (tmp_path / "manifests").mkdir()
+    assert module._foreign(left) == []
+    (tmp_path / "manifests" / "etcd.yaml").touch()
+    assert module._foreign(left) == [["kubeadm", str(tmp_path / "manifests")]]
+
+
+def test_processes_of_this_machine_are_seen(module: Any) -> None:
+    name, _ = module._processes()[os.getpid()]
+    assert module._foreign({"this": {"process": name}}).count(["this", f"process {os.getpid()}"]) == 1
+
+
+def test_the_units_of_the_formula_are_known_as_ours(models: Any, caller: Any, system: Any) -> None:
+    """Every program that the model says may only be ours, and whose unit the formula writes, has its mark."""
+    model = models("aio")
+    node = Inventory(model).config_node()
+    programs = node.parameters["preflight"]["foreign"]
+    shown = caller(model, node.name).cmd("state.show_lowstate")
+    units = {
+        f"/etc/systemd/system/{program.get('unit')}.service": program["unit"]
+        for program in programs.values()
+        if "unit" in program
+    }
+    written = [
+        units[chunk["name"]] for chunk in shown if chunk["name"] in units and chunk["fun"] == "managed"
+    ]
+    assert {"containerd", "etcd", "kubelet", "kube-apiserver"} <= set(written)
+    sources = {chunk["source"] for chunk in shown if chunk["name"] in units and chunk["fun"] == "managed"}
+    for source in sources:
+        assert system.OURS in (FORMULA / source.removeprefix("salt://")).read_text()

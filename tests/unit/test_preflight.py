@@ -155,7 +155,12 @@ def test_a_fit_machine_has_no_problem() -> None:
         ({"names": {"a": [], "b": [], "c": []}}, "W240", "does not know the machine a and 2 more by name"),
         ({"not_pinged": ["10.0.0.3"]}, "W240", "has no ping, so whether packets of 1500 bytes"),
         ({"clock": None}, "W240", "did not tell it the time"),
-        ({"foreign": [["dockerd", 4711]]}, "E248", "a dockerd that is not ours (process 4711)"),
+        ({"foreign": [["docker", "process 4711"]]}, "E248", "docker is there and is not ours (process 4711)"),
+        (
+            {"foreign": [["etcd", "/lib/etcd.service"]]},
+            "E248",
+            "etcd is there and is not ours (/lib/etcd.service)",
+        ),
         ({"devices": {"/dev/sdb": None}}, "E249", "no disk /dev/sdb"),
         ({"devices": {"/dev/sdb": {"gib": 50.0, "content": "", "mounted": ""}}}, "E249", "50.0 GiB, 100 are"),
         ({"devices": {"/dev/sdb": {"gib": 200.0, "content": "xfs", "mounted": ""}}}, "E249", "xfs on it"),

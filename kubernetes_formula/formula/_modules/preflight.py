@@ -17,6 +17,13 @@ import time
 
 OURS = "Managed by ostack-k8s"
 CLOCK_ANSWERS = 3
+UNITS = (  # in systemd's order: the first one wins
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
 
 
 def facts(questions):
@@ -152,23 +159,50 @@ def _resolve(name):
 
 
 def _foreign(programs):
-    """Running programs of these names that we did not put there: [name, pid]."""
+    """What is of others: [name, where], `where` a process ("process 4711"), or the file of what may start one day.
+
+    `programs`: name → its `process`, its systemd `unit` and a `path` that only it fills, each where it has one.
+    """
     found = []
+    running = _processes()
+    for name, program in sorted(programs.items()):
+        unit = program.get("unit", "")
+        file = _unit_file(unit) if unit else ""
+        ours = bool(file) and OURS in _text(file)
+        strange = [
+            f"process {pid}"
+            for pid, (process, cgroups) in sorted(running.items())
+            if process == program.get("process") and not (ours and f"/{unit}.service" in cgroups)
+        ]
+        if file and not ours and not strange:
+            strange.append(file)
+        path = program.get("path")
+        if path and os.path.isdir(path) and os.listdir(path):
+            strange.append(path)
+        found += [[name, where] for where in strange]
+    return found
+
+
+def _processes():
+    """{pid: (name, its control groups)} of what runs on this machine, without what runs in its pods."""
+    found = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            name = _text(f"/proc/{pid}/comm").strip()
-            if name in programs and "kubepods" not in _text(f"/proc/{pid}/cgroup") and not _is_ours(name):
-                found.append([name, int(pid)])
-        except OSError:
+            name, cgroups = _text(f"/proc/{pid}/comm").strip(), _text(f"/proc/{pid}/cgroup")
+        except OSError:  # it has ended
             continue
-    return sorted(found)
+        if "kubepods" not in cgroups:
+            found[int(pid)] = name, cgroups
+    return found
 
 
-def _is_ours(name):
-    try:
-        return OURS in _text(f"/etc/systemd/system/{name}.service")
-    except OSError:
-        return False
+def _unit_file(unit):
+    """The file that systemd reads a service from; "" where there is none, or it is masked."""
+    for directory in UNITS:
+        path = os.path.join(directory, f"{unit}.service")
+        if os.path.exists(path):
+            return "" if os.path.realpath(path) == os.devnull else path
+    return ""
 
 
 def _text(path):
