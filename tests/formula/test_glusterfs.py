@@ -63,3 +63,17 @@ def test_a_machine_that_is_down_fails_nothing() -> None:
     state = load("_states/glusterfs_pool.py", False, {"glusterfs.peers": lambda: {B: True, C: False}})
     done = state.present("pool", [B, C])
     assert done["result"] is True and not done["changes"] and C in done["comment"]
+
+
+@pytest.mark.parametrize(("kind", "package"), [("xfs", "xfsprogs"), ("ext4", "e2fsprogs")])
+def test_a_disk_is_formatted_with_what_was_installed_for_it(
+    kind: str, package: str, models: Any, caller: Any
+) -> None:
+    model = models("article")
+    node = next(name for name in model.node_names() if name.startswith("ctl01."))
+    disk = {"glusterfs": {"server": {"filesystem": {"device": "/dev/sdb", "type": kind}}}}
+    chunks = caller(model, node).cmd("state.show_low_sls", "glusterfs.server.install", pillar=disk)
+    named = {chunk["name"]: chunk for chunk in chunks}
+    assert named[package]["state"] == "pkg"
+    assert {"pkg": package} in named[f"mkfs.{kind} /dev/sdb"]["require"]
+    assert named["/srv/ostack-k8s/brick"]["fstype"] == kind

@@ -4,6 +4,9 @@
 
 {%- set filesystem = glusterfs.server.filesystem %}
 {%- if filesystem %}
+{{ glusterfs.package.filesystem[filesystem.type] }}:
+  pkg.installed
+
 # mkfs refuses a disk that holds something
 filesystem of the bricks:
   cmd.run:
@@ -11,6 +14,7 @@ filesystem of the bricks:
     - unless: blkid -p -u filesystem {{ filesystem.device }}
     - require:
       - pkg: {{ glusterfs.package.server }}
+      - pkg: {{ glusterfs.package.filesystem[filesystem.type] }}
 
 {{ glusterfs.server.brick }}:
   mount.mounted:
