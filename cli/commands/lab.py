@@ -129,16 +129,19 @@ def fault(invocation: Invocation, kind: str, node: str, docker_host: str | None)
 
 
 def _show(invocation: Invocation, state: LabState) -> None:
-    from cli.output.terminal import print_table
+    from cli.output.terminal import print_table, write
 
-    invocation.show(
-        state,
-        lambda: print_table(
+    def people() -> None:
+        print_table(
             ("machine", "address", "state", "systemd", "minion", "applied", "bgp", "node"),
             [
                 (m.name, m.address, m.state, m.system, m.minion, m.applied or "not yet", m.bgp, m.node)
                 for m in state.nodes
             ],
             styles=("bold", "", "cyan"),
-        ),
-    )
+        )
+        for machine in state.nodes:
+            for session in machine.down:
+                write(f"{machine.name}: no BGP session with {session}", style="yellow")
+
+    invocation.show(state, people)

@@ -116,17 +116,32 @@ def _show(invocation: Invocation, report: Report) -> None:
 def status(invocation: Invocation) -> None:
     """Show release, health, and drift from the model.
 
-    Exits with 1 when a workload is not healthy.
+    Where the Salt master is also the machines' BGP sessions that are not up, under `network` (null: not asked).
+    Exits with 1 when a workload is not healthy, or a session is not up.
     """
+    from cli.output.errors import print_problems
     from cli.output.report import print_status
+    from cli.output.structured import plain
     from cli.workflows import deployment
+    from cli.workflows.live import network_problems
     from cli.workflows.overlay import overlay_of
     from kubernetes_formula.rollout import status as ask
+    from reclass_model.errors import OperatorError
 
     cluster = deployment.connect(invocation.repository, invocation.keyring)
     found = ask(cluster, overlay_of(invocation.inventory, None))
-    invocation.show(found.as_dict(), lambda: print_status(found))
-    if not all(workload.ok for workload in found.workloads):
+    try:
+        network = network_problems(invocation.inventory)
+    except OperatorError as error:  # only root may ask, and the cluster was asked
+        network = None
+        invocation.progress(f"BGP sessions were not asked for: {error}")
+
+    def people() -> None:
+        print_status(found)
+        print_problems(network or (), colour="red")
+
+    invocation.show({**found.as_dict(), "network": plain(network)}, people)
+    if network or not all(workload.ok for workload in found.workloads):
         raise click.exceptions.Exit(1)
 
 

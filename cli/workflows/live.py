@@ -44,9 +44,7 @@ def live_problems(inventory: Inventory, progress: Callable[[str], None]) -> list
     for name, node in nodes.items():
         answer = facts.get(name)
         if not isinstance(answer, dict):
-            said = f": {answer}" if answer else ""
-            hint = "on it: systemctl status salt-minion; on the master: salt-key --list all"
-            found.append(Problem("E230", f"does not answer the Salt master{said}", node=name, hint=hint))
+            found.append(_no_answer(name, answer))
             continue
         found += preflight.judge(node, asked[name], answer, names)
         found += judge_sessions(name, sessions.get(name), names, silent)
@@ -59,6 +57,36 @@ def live_problems(inventory: Inventory, progress: Callable[[str], None]) -> list
             found.append(Problem(code, what, node=name, hint="salt-run state.orch ostack.underlay"))
     answered = {name: answer for name, answer in facts.items() if isinstance(answer, dict)}
     found += preflight.judge_clocks((nodes[name] for name in answered), answered)
+    return found
+
+
+def _no_answer(node: str, said: Any = None) -> Problem:
+    words = f": {said}" if said else ""
+    hint = "on it: systemctl status salt-minion; on the master: salt-key --list all"
+    return Problem("E230", f"does not answer the Salt master{words}", node=node, hint=hint)
+
+
+def network_problems(inventory: Inventory) -> list[Problem] | None:
+    """BGP sessions that are not up (E250), and machines that do not answer (E230); None where no Salt master is.
+
+    Raises OperatorError E031, E033 when the Salt master of this machine cannot be asked, or is not this cloud's.
+    """
+    from reclass_model.inventory import get
+
+    if not MASTER.is_file():
+        return None
+    nodes = {node.name: node for node in inventory.nodes()}
+    sessions = _ask(nodes, "calico.sessions", {})
+    if not sessions:
+        raise OperatorError("no machine answers the Salt master", code="E033", hint="salt-key --list all")
+    names = {str(get(node.parameters, "_param:address", "")): name for name, node in nodes.items()}
+    silent = {address for address, name in names.items() if name not in sessions}
+    found: list[Problem] = []
+    for name in nodes:
+        if name in sessions:
+            found += judge_sessions(name, sessions[name], names, silent)
+        else:
+            found.append(_no_answer(name))
     return found
 
 

@@ -70,6 +70,7 @@ class Machine:
     minion: str = ""  #: its Salt minion: active, or what systemd calls it
     applied: str = ""  #: the commit of the last complete run of its states
     bgp: str = ""  #: its BGP sessions, those that are up of all: 4/5; "" for none
+    down: tuple[str, ...] = ()  #: those that are not up: peer, state, what went wrong last
     node: str = ""  #: in Kubernetes: Ready, NotReady, "" for no node
 
 
@@ -299,16 +300,23 @@ def examine(container: Container, machine: Machine) -> Machine:
     if machine.state != "running" or container.attrs["Config"]["Cmd"] != INIT:  # a switch has no more to say
         return machine
     done = container.exec_run(["sh", "-c", _HEALTH]).output.decode(errors="replace")
-    system, minion, bgp, applied = [*done.split("\n", 3), "", "", "", ""][:4]
+    system, minion, sessions, applied = [*done.split("\n", 3), "", "", "", ""][:4]
+    bgp, *down = sessions.split("\t")
     try:
         revision = str(json.loads(applied)["revision"])[:12]
     except (ValueError, KeyError):
         revision = ""
-    return replace(machine, system=system, minion=minion, bgp=bgp, applied=revision)
+    return replace(machine, system=system, minion=minion, bgp=bgp, down=tuple(down), applied=revision)
 
 
-_SESSIONS = """birdc -s /run/calico/bird.ctl show protocols 2> /dev/null |
-    awk '$2 == "BGP" {n++; if ($6 == "Established") up++} END {print n ? up + 0 "/" n : ""}'"""
+#: One line: 4/5, and after a tab each session that is not up. A row of birdc: name (with the peer's address), BGP,
+#: table, up or not, since when, state, what went wrong last.
+_SESSIONS = r"""birdc -s /run/calico/bird.ctl show protocols 2> /dev/null | awk '
+    $2 == "BGP" && $6 == "Established" {n++; up++}
+    $2 == "BGP" && $6 != "Established" {
+        n++; sub(/^[^_]*_/, "", $1); gsub(/_/, ".", $1); $2 = $3 = $4 = $5 = ""; gsub(/ +/, " "); down = down "\t" $0
+    }
+    END {print n ? up + 0 "/" n down : ""}'"""
 _HEALTH = f"""systemctl is-system-running; systemctl is-active salt-minion; {_SESSIONS}
     cat /etc/ostack-k8s/applied"""
 

@@ -14,7 +14,8 @@ import yaml
 
 from cli.commands.pki import compare
 from cli.main import main
-from cli.workflows import pipeline
+from cli.workflows import deployment, live, pipeline
+from kubernetes_formula import rollout
 from reclass_model import pki
 from reclass_model.inventory import Inventory
 from reclass_model.repository import Repository
@@ -368,3 +369,43 @@ def test_a_report_is_one_page_that_escapes(tmp_path: Path) -> None:
     page = (tmp_path / "r1.html").read_text()
     assert "&lt;b&gt;roll" in page and "no &lt;pod&gt;" in page and "http" not in page
     assert "identity" in page and "a-token" in page
+
+
+PEERS = {"peer": "10.10.0.254", "state": "Active", "why": "BGP Error: Hold timer expired"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "code", "told"),
+    [
+        (lambda name: [{**PEERS, "state": "Established"}], 0, []),
+        (lambda name: [PEERS] if name == "ctl01.demo.local" else [], 1, [("E250", "ctl01.demo.local")]),
+        (lambda name: None if name == "cmp01.demo.local" else [], 1, [("E230", "cmp01.demo.local")]),
+        (lambda name: None, 0, None),
+    ],
+)
+def test_status_tells_bgp_sessions_that_are_down_where_the_salt_master_is(
+    answers: Callable[[str], Any],
+    code: int,
+    told: list[tuple[str, str]] | None,
+    repository: Repository,
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Healthy:
+        workloads = ()
+
+        def as_dict(self) -> dict[str, Any]:
+            return {"workloads": []}
+
+    monkeypatch.setattr(deployment, "connect", lambda *_: None)
+    monkeypatch.setattr(rollout, "status", lambda *_: Healthy())
+    assert run("status")["network"] is None, "no Salt master here"
+    monkeypatch.setattr(live, "MASTER", tmp_path / "master")
+    (tmp_path / "master").touch()
+    said = {name: answer for name in repository.node_names() if (answer := answers(name)) is not None}
+    monkeypatch.setattr(live, "_ask", lambda *_: said)
+    network = run("status", code=code)["network"]
+    assert told == (network and [(problem["code"], problem["node"]) for problem in network])
+    if told and told[0][0] == "E250":
+        assert "10.10.0.254 (Active, BGP Error: Hold timer expired)" in network[0]["message"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -485,3 +487,34 @@ def test_what_docker_refuses_is_told_in_its_words_and_not_as_our_fault(
         said = capsys.readouterr().err
         assert "E816" in said and "the container is paused" in said
         assert "fault of ostack-k8s" not in said
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        ("Mesh_10_10_0_21 BGP master up 12:00:01 Established\n", "1/1"),
+        (
+            "kernel1 Kernel master up 12:00:00\n"
+            "Mesh_10_10_0_21 BGP master up 12:00:01 Established\n"
+            "Global_10_10_0_1 BGP master start 12:00:02 Connect Socket: Connection timed out\n"
+            "Node_10_10_0_2 BGP master start 12:00:02 Active\n",
+            "1/3\t10.10.0.1 Connect Socket: Connection timed out\t10.10.0.2 Active",
+        ),
+        ("", ""),
+    ],
+)
+def test_sessions_that_are_down_are_told_with_their_cause(
+    rows: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rows").write_text("BIRD 1.6.8 ready.\nname proto table state since info\n" + rows)
+    birdc = tmp_path / "birdc"
+    birdc.write_text(f"#!/bin/sh\ncat {tmp_path}/rows\n")
+    birdc.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    done = subprocess.run(["sh", "-c", machines._SESSIONS], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip("\n").rstrip() == line
+    health = f"running\nactive\n{done.stdout}" + '{"revision": "abc"}'
+    answer = SimpleNamespace(output=health.encode())
+    box: Any = SimpleNamespace(attrs={"Config": {"Cmd": machines.INIT}}, exec_run=lambda _: answer)
+    found = machines.examine(box, machines.Machine("c1", "10.10.0.31", "running"))
+    assert "\t".join((found.bgp, *found.down)) == line and found.applied == "abc"
