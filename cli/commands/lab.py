@@ -73,11 +73,10 @@ def up(
         invocation.progress(
             "no services: they want all machines, which `ostack-k8s lab up` without --only brings up"
         )
+    for difference in state.differences:
+        invocation.progress(f"differs from bare metal: {difference}")
     _show(invocation, state)
     if invocation.for_people:
-        click.echo("\nWhat differs from bare metal:")
-        for difference in core.DIFFERENCES:
-            click.echo(f"  - {difference}")
         click.echo(
             f"\nNext: ostack-k8s -C {state.model} status\n      kubectl --kubeconfig {state.kubeconfig} get pods -A"
         )

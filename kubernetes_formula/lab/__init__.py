@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 
 from kubernetes_formula.lab import engine as engines
@@ -24,14 +25,18 @@ from reclass_model.inventory import Inventory
 from reclass_model.library import require_match
 from reclass_model.repository import Repository
 
-__all__ = ["FAULTS", "Action", "LabState", "Machine", "down", "execute", "fault", "status", "up"]
-
-#: What a container cannot be, for the reader of a lab's result.
-DIFFERENCES = (
-    "kernel modules are the host's; none is loaded",
-    "kubelets run without limits on swap and with cgroups of the host's tree (class system.lab)",
-    "new passwords, keys and CAs; machines reach this host only, the config machine also package mirrors",
-)
+__all__ = [
+    "FAULTS",
+    "Action",
+    "LabState",
+    "Machine",
+    "differences",
+    "down",
+    "execute",
+    "fault",
+    "status",
+    "up",
+]
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class LabState:
     nodes: tuple[Machine, ...]
     kubeconfig: Path
     model: Path  #: the derived repo: `ostack-k8s -C MODEL …` works on the lab
+    differences: tuple[str, ...] = ()  #: from bare metal, in words
 
 
 def up(
@@ -99,7 +105,16 @@ def status(repository: Repository, *, docker_host: str | None = None) -> LabStat
         tuple(replace(machine, node=nodes.get(machine.name, "")) for machine in found),
         place.kubeconfig,
         place.model,
+        differences(),
     )
+
+
+def differences() -> tuple[str, ...]:
+    """What a lab's machine is not, in words."""
+    import yaml
+
+    text = resources.files(__package__).joinpath("differences.yml").read_text()
+    return tuple(difference["what"] for difference in yaml.safe_load(text))
 
 
 def execute(

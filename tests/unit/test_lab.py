@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import zipfile
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from cli.main import root
@@ -77,14 +80,16 @@ def test_up_takes_roles_with_commas_and_deploys_on_all_machines_only(
 
     def up(_: Repository, **given: Any) -> lab.LabState:
         asked.update(given)
-        return lab.LabState((), tmp_path, tmp_path)
+        return lab.LabState((), tmp_path, tmp_path, ("the moon is nearer",))
 
     monkeypatch.setattr(lab, "up", up)
     (tmp_path / ".ostack-k8s.yml").write_text("cluster_name: demo\n")
-    ran = CliRunner().invoke(root, ["-C", str(tmp_path), "lab", "up", *written])
+    ran = CliRunner().invoke(root, ["-C", str(tmp_path), "-o", "json", "lab", "up", *written])
+    assert json.loads(ran.stdout)["differences"] == ["the moon is nearer"]
     assert ran.exit_code == 0, ran.output
     assert asked["only"] == roles and len(asked["overlay"]) == actions
     assert ("no services: they want all machines" in ran.stderr) == bool(roles)
+    assert "differs from bare metal: the moon is nearer" in ran.stderr
 
 
 def test_a_machine_has_its_name_address_and_everyones_names_and_only_config_builds() -> None:
@@ -518,3 +523,26 @@ def test_sessions_that_are_down_are_told_with_their_cause(
     box: Any = SimpleNamespace(attrs={"Config": {"Cmd": machines.INIT}}, exec_run=lambda _: answer)
     found = machines.examine(box, machines.Machine("c1", "10.10.0.31", "running"))
     assert "\t".join((found.bgp, *found.down)) == line and found.applied == "abc"
+
+
+def test_what_differs_from_metal_names_every_key_of_the_labs_class_and_no_other() -> None:
+    """system.lab and the words for it are two files: a key in one is meant in the other."""
+
+    def below(value: Any, path: str = "") -> Iterator[str]:
+        """Every path of a mapping, `~` of a key that replaces another left out."""
+        for key, item in value.items() if isinstance(value, dict) else ():
+            here = f"{path}:{key.lstrip('~')}".lstrip(":")
+            yield here
+            yield from below(item, here)
+
+    made = yaml.safe_load(
+        (resources.files("reclass_model") / "library/classes/system/lab/init.yml").read_text()
+    )["parameters"]
+    paths = set(below(made))
+    leaves = {path for path in paths if not any(other.startswith(f"{path}:") for other in paths)}
+    text = resources.files("kubernetes_formula.lab").joinpath("differences.yml").read_text()
+    named = {key for difference in yaml.safe_load(text) for key in difference.get("keys", [])}
+    assert named <= paths
+    untold = {leaf for leaf in leaves if not any(f"{leaf}:".startswith(f"{key}:") for key in named)}
+    assert untold == set()
+    assert len(lab.differences()) == len(yaml.safe_load(text))
