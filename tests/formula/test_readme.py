@@ -18,35 +18,69 @@ README = FORMULA / "README.md"
 BEGIN, END = "<!-- pillar keys: written by `make golden` -->\n", "<!-- end of pillar keys -->\n"
 
 
-def keys(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, str]]:
-    """(path, type, meaning) of every key below a schema; `*` stands for any key of a mapping."""
-    for key, value in (schema.get("properties") or {}).items():
-        yield from entry(value, f"{path}:{key}")
-    if isinstance(schema.get("additionalProperties"), Mapping):
-        yield from entry(schema["additionalProperties"], f"{path}:*")
+#: Who reads what the README tells of: the states, and the preflight before them.
+CONSUMERS = ("underlay", "preflight")
+SPOKEN = [schema for schema in contracts() if schema.consumer in CONSUMERS]
 
 
-def entry(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, str]]:
-    below = list(keys(schema, path))
-    if not below or "description" in schema:
-        kind = schema.get("type") or ("enum" if "enum" in schema else "")
-        words = " or ".join(kind) if isinstance(kind, list) else kind
+class Keys:
+    """The rows of one schema: (path, type, meaning) of every key; `*` stands for any key of a mapping."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.definitions = document.get("$defs", {})
+        self.document = document
+
+    def below(self, schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, str]]:
+        for key, value in (schema.get("properties") or {}).items():
+            yield from self.entry(self.resolve(value), f"{path}:{key}")
+        if any_key := self.any_key(schema):
+            if "description" in any_key or list(self.below(any_key, path)):
+                yield from self.entry(any_key, f"{path}:*")
+            elif "description" not in schema:  # else its own row says what its values are
+                yield f"{path}:*", self.kind(any_key), ""
+
+    def entry(self, schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, str]]:
+        below = list(self.below(schema, path))
+        if not below or "description" in schema:
+            yield path, self.kind(schema), schema.get("description", "")
+        yield from below
+
+    def kind(self, schema: Mapping[str, Any]) -> str:
         if "enum" in schema:
-            words = " or ".join(f"`{value}`" for value in schema["enum"])
-        yield path, words, schema.get("description", "")
-    yield from below
+            return " or ".join(f"`{value}`" for value in schema["enum"])
+        if (any_key := self.any_key(schema)) and not list(self.below(any_key, "")) and self.kind(any_key):
+            return f"object of {self.kind(any_key)}"
+        if schema.get("type") == "object" and schema.get("additionalProperties") is False:
+            return "object" if schema.get("properties") else "`{}`"
+        kind = schema.get("type") or ""
+        return " or ".join(kind) if isinstance(kind, list) else str(kind)
+
+    def any_key(self, schema: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        value = schema.get("additionalProperties")
+        return self.resolve(value) if isinstance(value, Mapping) and value else None
+
+    def resolve(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        if "$ref" not in schema:
+            return schema
+        return {**self.definitions[schema["$ref"].removeprefix("#/$defs/")], **schema}
+
+
+def rows() -> Iterator[tuple[str, str, str]]:
+    for schema in SPOKEN:
+        yield from Keys(schema.document).below(schema.document, ":".join(schema.pillar_path))
 
 
 def table() -> str:
-    rows = ["| key | value | meaning |", "|---|---|---|"]
-    for schema in contracts():
-        if schema.consumer == "underlay":
-            path = ":".join(schema.pillar_path)
-            rows += [
-                f"| `{key}` | {kind} | {meaning.replace('|', chr(92) + '|')} |"
-                for key, kind, meaning in keys(schema.document, path)
-            ]
-    return "\n".join(rows) + "\n"
+    lines = ["| key | value | meaning |", "|---|---|---|"]
+    lines += [
+        f"| `{key}` | {kind} | {meaning.replace('|', chr(92) + '|')} |" for key, kind, meaning in rows()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def test_every_key_says_what_it_is_and_what_it_means() -> None:
+    assert [key for key, kind, meaning in rows() if not kind or not meaning.strip()] == []
+    assert {key.partition(":")[0] for key, _, _ in rows()} >= {"preflight", "glusterfs", "salt"}
 
 
 def test_readme_has_every_key() -> None:
@@ -60,8 +94,7 @@ def test_readme_has_every_key() -> None:
 
 def test_pillar_example_is_right() -> None:
     pillar = yaml.safe_load((FORMULA / "pillar.example").read_text())
-    spoken = {schema.pillar_path[0] for schema in contracts() if schema.consumer == "underlay"}
-    assert set(pillar) <= spoken
+    assert set(pillar) <= {schema.pillar_path[0] for schema in SPOKEN}
     for schema in contracts():
         for path, value in select(pillar, schema.pillar_path):
             problems = [error.message for error in schema.validator.iter_errors(value)]
