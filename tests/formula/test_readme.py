@@ -92,9 +92,11 @@ def test_readme_has_every_key() -> None:
     assert README.read_text() == before + BEGIN + table() + END + after, "run `make golden`"
 
 
-def test_pillar_example_is_right() -> None:
+def test_pillar_example_has_every_part_and_is_right() -> None:
     pillar = yaml.safe_load((FORMULA / "pillar.example").read_text())
-    assert set(pillar) <= {schema.pillar_path[0] for schema in SPOKEN}
+    assert set(pillar) == {schema.pillar_path[0] for schema in SPOKEN}
+    unsaid = [":".join(schema.pillar_path) for schema in SPOKEN if not [*select(pillar, schema.pillar_path)]]
+    assert unsaid == []
     for schema in contracts():
         for path, value in select(pillar, schema.pillar_path):
             problems = [error.message for error in schema.validator.iter_errors(value)]
