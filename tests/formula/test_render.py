@@ -262,6 +262,46 @@ def test_nothing_is_detected_nothing_is_tunnelled_and_openstack_is_closed(
     assert (pool["ipipMode"], pool["vxlanMode"], pool["cidr"]) == ("Never", "Never", "10.244.0.0/16")
 
 
+#: The capabilities of each of Calico's programs, and where it writes; None: not bounded.
+CONFINED = {
+    "calico-startup": ("", "/run/calico /var/lib/calico /var/log/calico"),
+    "calico-confd": ("", "/run/calico"),
+    "calico-bird": ("CAP_NET_ADMIN CAP_NET_BIND_SERVICE CAP_NET_RAW", "/run/calico"),
+    "calico-felix": ("~CAP_SYS_BOOT CAP_SYS_MODULE CAP_SYS_TIME CAP_WAKE_ALARM", None),
+    "calico-kube-controllers": ("", "/run/calico-kube-controllers"),
+}
+
+
+def test_calicos_programs_may_do_what_they_need(models: MODELS, caller: Callable[..., Any]) -> None:
+    model = models("article")
+    units = {}
+    for short, states in (("cmp01", "calico.node"), ("kmst01", "calico.cluster")):
+        pillar = {"calico": {"service": {"bird": {"PrivateDevices": None}}}}
+        chunks = caller(model, node_of(model, short)).cmd("state.show_low_sls", states, pillar=pillar)
+        for chunk in chunks:
+            if chunk["state"] == "file" and chunk["name"].startswith("/etc/systemd/system/calico-"):
+                units[Path(chunk["name"]).stem] = chunk["context"]["unit"]["service"]
+    assert set(units) == set(CONFINED)
+    for name, (capabilities, paths) in CONFINED.items():
+        service = units[name]
+        assert service["NoNewPrivileges"] == "yes", name
+        assert service["CapabilityBoundingSet"] == capabilities, name
+        assert service.get("ReadWritePaths") == paths, name
+        assert service.get("ProtectSystem") == ("strict" if paths else None), name
+        made = [
+            parent + service[key]
+            for key, parent in (
+                ("RuntimeDirectory", "/run/"),
+                ("StateDirectory", "/var/lib/"),
+                ("LogsDirectory", "/var/log/"),
+            )
+            if key in service
+        ]
+        assert " ".join(made) == (paths or ""), f"{name} would not start before its directory is there"
+    assert units["calico-bird"]["PrivateDevices"] is None, "the pillar undoes a line"
+    assert units["calico-bird"]["KillSignal"] == "SIGKILL"
+
+
 def test_switches_and_reflectors(
     models: MODELS, caller: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

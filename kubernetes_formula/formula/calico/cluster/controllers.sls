@@ -2,6 +2,7 @@
 {%- from "calico/map.jinja" import calico with context %}
 {%- from "kubernetes/macros.jinja" import kubeconfig with context %}
 {%- from "pki/macros.jinja" import certificate with context %}
+{%- from "systemd/confined.jinja" import confined %}
 {%- from "systemd/macros.jinja" import daemon with context %}
 include:
   - calico.cluster.access
@@ -18,10 +19,10 @@ include:
   "description": "Calico: addresses of what is gone",
   "command": "/usr/local/bin/calico-kube-controllers -status-file=/run/calico-kube-controllers/status.json",
   "after": ["kube-apiserver"],
-  "service": {
+  "service": salt["slsutil.merge_all"]([confined("root", ["/run/calico-kube-controllers"]) | load_json, {
     "Environment": "DATASTORE_TYPE=kubernetes ENABLED_CONTROLLERS=" ~ ("node,loadbalancer" if calico.balancer.cidr else "node") ~ " LOG_LEVEL=warning KUBECONFIG=" ~ file,
     "RuntimeDirectory": "calico-kube-controllers",
-  },
+  }, calico.service["kube-controllers"]]),
 }, [
   {"artifact": "calico-kube-controllers"},
   {"file": file},

@@ -1,3 +1,5 @@
+{%- from "calico/map.jinja" import calico with context %}
+{%- from "systemd/confined.jinja" import confined, restrained %}
 {%- from "systemd/macros.jinja" import daemon with context %}
 include:
   - calico.node.install
@@ -13,12 +15,32 @@ include:
   {"file": "/etc/calico/pki/calico-node*"},
   {"file": "/etc/kubernetes/pki/ca.crt"},
 ] %}
+{#- A directory that is not there keeps a confined program from starting, and the first of these to start makes it for all of them. #}
+{%- set shared = {"RuntimeDirectory": "calico", "RuntimeDirectoryPreserve": "yes"} %}
+{%- set service = {
+  "startup": [confined("root", ["/run/calico", "/var/lib/calico", "/var/log/calico"]) | load_json, environment, shared, {
+    "StateDirectory": "calico",
+    "LogsDirectory": "calico",
+    "Type": "oneshot",
+    "RemainAfterExit": "yes",
+    "Restart": "on-failure",
+    "TimeoutStartSec": 300,
+  }],
+  "felix": [restrained() | load_json, environment, {"LockPersonality": "yes", "NoNewPrivileges": "yes", "RestrictRealtime": "yes"}],
+  "confd": [confined("root", ["/run/calico"]) | load_json, environment, shared],
+  "bird": [confined("root", ["/run/calico"]) | load_json, shared, {
+    "CapabilityBoundingSet": "CAP_NET_ADMIN CAP_NET_BIND_SERVICE CAP_NET_RAW",
+    "ExecReload": "/usr/sbin/birdc -s /run/calico/bird.ctl configure",
+    "KillSignal": "SIGKILL",
+  }],
+} %}
+{%- macro lines(program) %}{{ salt["slsutil.merge_all"](service[program] + [calico.service[program]]) | json }}{% endmacro %}
 {#- it fails until the kubelet has brought the machine into the cluster -#}
 {{ daemon("calico-startup", {
   "description": "Calico: this machine's BGP address",
   "command": "/bin/sh -c 'until " ~ program ~ " -startup; do sleep 1; done'",
   "after": ["kubelet"],
-  "service": salt["slsutil.merge"](environment, {"Type": "oneshot", "RemainAfterExit": "yes", "Restart": "on-failure", "TimeoutStartSec": 300}),
+  "service": lines("startup") | load_json,
 }, access) }}
     - require:
       - service: kubelet
@@ -28,7 +50,7 @@ include:
   "command": program ~ " -felix",
   "after": ["calico-startup"],
   "wants": ["calico-startup"],
-  "service": environment,
+  "service": lines("felix") | load_json,
 }, access) }}
 
 {{ daemon("calico-confd", {
@@ -36,7 +58,7 @@ include:
   "command": program ~ " -confd -confd-confdir=/etc/calico/confd",
   "after": ["calico-startup"],
   "wants": ["calico-startup"],
-  "service": salt["slsutil.merge"](environment, {"RuntimeDirectory": "calico", "RuntimeDirectoryPreserve": "yes"}),
+  "service": lines("confd") | load_json,
 }, access + [{"file": "/etc/calico/confd/*"}]) }}
 
 {#- killed, not asked to end: its peers then see a lost session and keep the routes until it is back (graceful restart) -#}
@@ -46,7 +68,7 @@ include:
   "after": ["calico-confd"],
   "wants": ["calico-confd"],
   "prepare": {"configured": "/bin/sh -c 'until test -s /run/calico/bird.cfg; do sleep 0.2; done'"},
-  "service": {"ExecReload": "/usr/sbin/birdc -s /run/calico/bird.ctl configure", "KillSignal": "SIGKILL"},
+  "service": lines("bird") | load_json,
 }) }}
     - require:
       - pkg: bird
