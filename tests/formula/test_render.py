@@ -302,6 +302,22 @@ def test_calicos_programs_may_do_what_they_need(models: MODELS, caller: Callable
     assert units["calico-bird"]["KillSignal"] == "SIGKILL"
 
 
+def mesh(chunks: list[dict[str, Any]]) -> bool:
+    (objects,) = (chunk["objects"] for chunk in chunks if chunk["__id__"] == "mesh of the machines")
+    return bool(objects[0]["spec"]["nodeToNodeMeshEnabled"])
+
+
+def test_the_mesh_is_back_before_reflectors_go(models: MODELS, caller: Callable[..., Any]) -> None:
+    model = models("article")
+    chunks = low(caller(model, node_of(model, "kmst01")))
+    assert mesh(chunks) is True
+    named = {chunk["__id__"]: chunk for chunk in chunks}
+    assert {"kubernetes_object": "mesh of the machines"} in named["no other peers"]["require"]
+    order = [chunk["__id__"] for chunk in chunks]
+    assert order.index("mesh of the machines") < order.index("no other peers")
+    assert order.index("mesh of the machines") < order.index(f"node {node_of(model, 'cmp01')}")
+
+
 def test_switches_and_reflectors(
     models: MODELS, caller: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -343,8 +359,10 @@ def test_switches_and_reflectors(
     }
     assert set(peers) == {"switch-r1", "reflector"}
     assert len(base64.b64decode(found[0]["data"]["r1"])) >= 16
-    (settings,) = (chunk["objects"] for chunk in chunks if chunk["__id__"] == "settings of Calico")
-    assert settings[-1]["spec"]["nodeToNodeMeshEnabled"] is False
+    assert mesh(chunks) is False
+    order = [chunk["__id__"] for chunk in chunks]
+    assert order.index("mesh of the machines") > order.index(f"node {node_of(model, 'cmp01')}")
+    assert order.index("mesh of the machines") > order.index("no other peers")
     marks = {chunk["name"]: chunk for chunk in chunks if chunk["state"] == "kubernetes_node"}
     reflector, other = marks[node_of(model, "cmp01")], marks[node_of(model, "cmp02")]
     assert reflector["labels"]["ostack-k8s.io/route-reflector"] == "true"

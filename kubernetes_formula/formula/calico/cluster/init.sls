@@ -5,5 +5,6 @@ include:
   - calico.cluster.access
   - calico.cluster.settings
   - calico.cluster.peers
+  - calico.cluster.mesh
   - calico.cluster.policy
   - calico.cluster.controllers

@@ -1,9 +1,12 @@
 # Whom machines peer with beside the mesh: switches (all machines, or those of a rack), and in the mesh's stead route reflectors.
-{%- from "calico/map.jinja" import calico with context %}
+{%- from "calico/map.jinja" import calico, reflectors with context %}
 {%- from "kubernetes/map.jinja" import kubernetes with context %}
 include:
   - calico.cluster.access
   - calico.cluster.types
+{%- if not reflectors %}
+  - calico.cluster.mesh
+{%- endif %}
 
 {%- set peers, passwords = {}, {} %}
 {%- for name, peer in calico.bgp.peer | dictsort if peer is not none %}
@@ -17,7 +20,6 @@ include:
 {%-   endif %}
 {%-   do peers.update({"switch-" ~ name: spec}) %}
 {%- endfor %}
-{%- set reflectors = calico.bgp.reflector | dictsort | rejectattr(1, "none") | map("first") | list %}
 {%- for name in reflectors if not kubernetes.common.node.get(name) %}
 {{-   raise("calico:bgp:reflector: " ~ name ~ " is no machine with pods; known: " ~ (kubernetes.common.node | sort | join(", "))) }}
 {%- endfor %}
@@ -53,3 +55,6 @@ no other peers:
     - selector: app.kubernetes.io/managed-by=ostack-k8s
     - require:
       - kubernetes_object: peers of the machines
+{%- if not reflectors %}
+      - kubernetes_object: mesh of the machines
+{%- endif %}

@@ -1,4 +1,4 @@
-# The pool of pods' addresses, felix and BGP as the model has them. No overlay: neither IPIP nor VXLAN.
+# The pools of addresses and felix as the model has them. No overlay: neither IPIP nor VXLAN.
 {%- from "calico/map.jinja" import calico with context %}
 include:
   - calico.cluster.types
@@ -37,10 +37,3 @@ settings of Calico:
         kind: FelixConfiguration
         metadata: {name: default}
         spec: {{ calico.felix | json }}
-      - apiVersion: crd.projectcalico.org/v1
-        kind: BGPConfiguration
-        metadata: {name: default}
-        spec:
-          asNumber: {{ calico.bgp.as_number }}
-          serviceLoadBalancerIPs: {{ ([{"cidr": calico.balancer.cidr}] if calico.balancer.cidr else []) | json }}
-          nodeToNodeMeshEnabled: {{ (calico.bgp.reflector | dictsort | rejectattr(1, "none") | list | length == 0) | json }}

@@ -43,3 +43,9 @@ include:
   file.managed:
     - source: salt://calico/files/bird.cfg.template
     - makedirs: true
+
+/etc/calico/confd/reload:
+  file.managed:
+    - source: salt://calico/files/bird-reload.sh
+    - mode: '0755'
+    - makedirs: true

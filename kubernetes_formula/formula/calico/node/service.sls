@@ -64,10 +64,10 @@ include:
 {#- killed, not asked to end: its peers then see a lost session and keep the routes until it is back (graceful restart) -#}
 {{ daemon("calico-bird", {
   "description": "Calico: BGP",
-  "command": "/usr/sbin/bird -f -R -s /run/calico/bird.ctl -c /run/calico/bird.cfg",
+  "command": "/usr/sbin/bird -f -R -P /run/calico/bird.pid -s /run/calico/bird.ctl -c /run/calico/bird.cfg",
   "after": ["calico-confd"],
   "wants": ["calico-confd"],
-  "prepare": {"configured": "/bin/sh -c 'until test -s /run/calico/bird.cfg; do sleep 0.2; done'"},
+  "prepare": {"configured": "/bin/sh -c 'cd /run/calico; until test -s bird.cfg; do sleep 0.2; done; cp bird.cfg taken.cfg'"},
   "service": lines("bird") | load_json,
 }) }}
     - require:

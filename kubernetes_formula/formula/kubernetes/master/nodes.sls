@@ -1,10 +1,9 @@
 # Labels and taints of the machines, from the model's list; a node that is no machine of the model goes.
 # Runs last: this machine may itself join in the same run.
+{%- from "calico/map.jinja" import reflectors with context %}
 {%- from "kubernetes/map.jinja" import kubernetes with context %}
 include:
   - kubernetes.master.ready
-
-{%- set reflectors = salt["pillar.get"]("calico:bgp:reflector", {}) | dictsort | rejectattr(1, "none") | map("first") | list %}
 
 {%- for name, node in kubernetes.common.node | dictsort if node is not none %}
 {%- set labels, annotations = {}, {} %}
