@@ -69,6 +69,7 @@ CODES: dict[str, str] = {
     "E210": "a workload wants an address that nobody gives out",
     "E211": "a check uses a value that no check before it gives",
     "E212": "a certificate, key or secret is declared, and not issued",
+    "E213": "more machines than a full BGP mesh takes, and fewer than two route reflectors",
     "E230": "a machine does not answer the Salt master",
     "E240": "a machine runs a system that is not supported",
     "E241": "a machine's kernel lacks a module",

@@ -28,6 +28,8 @@ ETCD_MEMBERS = "etcd:server:member"
 WORKLOADS = "kubernetes:control:workload"
 LABELS = "kubernetes:pool:labels"
 BALANCER = "calico:balancer:cidr"
+BGP = "calico:bgp"
+NODES = "kubernetes:common:node"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Cluster:
         self._members: dict[
             str, tuple[str, dict[str, Any]]
         ] = {}  #: member list → a machine that has it, the list
+        self._bgp: tuple[str, Mapping[str, Any]] | None = None  #: a machine that has it, how machines peer
         self._configs: list[str] = []
 
     def add(self, node: Node) -> None:
@@ -71,6 +74,9 @@ class Cluster:
             listed = get(parameters, path, None)
             if isinstance(listed, Mapping) and path not in self._members:
                 self._members[path] = (node.name, _present(listed))
+        bgp = get(parameters, BGP, None)
+        if isinstance(bgp, Mapping) and self._bgp is None:
+            self._bgp = (node.name, bgp)
         if CONFIG_ROLE in node.classes:
             self._configs.append(node.name)
             self.config = node
@@ -82,6 +88,7 @@ class Cluster:
         yield from self._even_membership()
         for path, roles in self._lists.items():
             yield from self._membership(path, roles)
+        yield from self._reflectors()
         yield from self._config_machine()
         if self.config is not None:
             for name, workload in _present(get(self.config.parameters, WORKLOADS, None) or {}).items():
@@ -175,6 +182,24 @@ class Cluster:
             if isinstance(entry, Mapping) and "address" in entry and entry["address"] != wanted[name].address:
                 what = f"{name} has the address {wanted[name].address}, but {entry['address']} in {path}"
                 yield self._at(node, f"{path}:{name}:address", "E204", what, "make them the same")
+
+    def _reflectors(self) -> Iterator[Problem]:
+        """More machines than a full mesh takes need machines that reflect routes, and one of those may fail."""
+        if self._bgp is None or NODES not in self._members:
+            return
+        node, bgp = self._bgp
+        machines, reflectors = self._members[NODES][1], _present(bgp.get("reflector") or {})
+        path = f"{BGP}:reflector"
+        for name in sorted(set(reflectors) - set(machines)):
+            what = f"{name} is to reflect routes, but is no machine with pods"
+            hint = nearest(name, machines) or f"known: {', '.join(machines)}"
+            yield self._at(node, f"{path}:{name}", "E204", what, hint, follow=False)
+        limit = bgp.get("mesh_limit")
+        if isinstance(limit, int) and len(machines) > limit and len(set(reflectors) & set(machines)) < 2:
+            what = f"{len(machines)} machines with pods, but only up to {limit} ({BGP}:mesh_limit) all peer with one "
+            what += f"another, and {len(set(reflectors) & set(machines))} reflect routes"
+            hint = f"name two of them or more: {path}: {{<fqdn>: {{}}, <fqdn>: {{}}}}"
+            yield self._at(node, f"{BGP}:mesh_limit", "E213", what, hint)
 
     def _config_machine(self) -> Iterator[Problem]:
         if len(self._configs) != 1:

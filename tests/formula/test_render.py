@@ -340,7 +340,8 @@ def test_switches_and_reflectors(
                     },
                     "gone": None,
                 },
-                "reflector": {node_of(model, "cmp01"): {}},
+                "mesh_limit": 4,
+                "reflector": {node_of(model, "cmp01"): {}, node_of(model, "ctl01"): {}},
             }
         },
     }
@@ -370,6 +371,14 @@ def test_switches_and_reflectors(
     assert other["annotations"] == {"projectcalico.org/RouteReflectorClusterID": None}
     assert other["labels"]["ostack-k8s.io/rack"] == "r1"
 
+    content["parameters"]["calico"]["bgp"]["mesh_limit"] = 5
+    underlay.write_text(yaml.safe_dump(content))
+    chunks = low(caller(model, node_of(model, "kmst01")))
+    assert mesh(chunks) is True, "there are five machines with pods, and so many all peer with one another"
+    marks = {chunk["name"]: chunk for chunk in chunks if chunk["state"] == "kubernetes_node"}
+    assert "ostack-k8s.io/route-reflector" not in marks[node_of(model, "cmp01")]["labels"]
+
+    content["parameters"]["calico"]["bgp"]["mesh_limit"] = 0
     content["parameters"]["calico"]["bgp"]["reflector"]["cmp99.seven.local"] = {}
     underlay.write_text(yaml.safe_dump(content))
     said = str(caller(model, node_of(model, "kmst01")).cmd("state.show_low_sls", "calico.cluster.peers"))
