@@ -38,13 +38,13 @@ def edit(path: Path, change: Callable[[Any], object]) -> None:
     store(path, content)
 
 
-def with_class(text: str, name: str) -> str:
-    """A machine's file with `name` as its last class, which wins over the others."""
+def with_class(text: str, name: str, *, first: bool = False) -> str:
+    """A machine's file with `name` as its last class, which wins over the others, or as its first."""
     content = _yaml().load(text)
     classes = content.setdefault("classes", [])
     if name in classes:
         classes.remove(name)
-    classes.append(name)
+    classes.insert(0 if first else len(classes), name)
     changed = StringIO()
     _yaml().dump(content, changed)
     return changed.getvalue()

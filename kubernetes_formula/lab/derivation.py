@@ -1,8 +1,9 @@
 """The lab's own deployment repo, derived from the given one: the same cloud with nothing of production's secrets.
 
-The commit at HEAD, plus: `system.lab` as the last class of every machine (what containers need; it wins), new
-identities, new passwords, new CAs and keys. When the given repo moves on, its commits are merged; the secrets,
-keys and checksums made here stay, so that a running lab goes on, and a machine that is new gets keys of the lab's.
+The commit at HEAD, plus: `system.lab` as the last class of every machine (what containers need; it wins), a switch for
+each rack whose machines peer with none, new identities, new passwords, new CAs and keys. When the given repo moves on,
+its commits are merged; the secrets, keys and checksums made here stay, so that a running lab goes on, and a new machine
+gets keys of the lab's.
 """
 
 from __future__ import annotations
@@ -12,11 +13,16 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import yaml
+
+from kubernetes_formula.lab import switches
 from kubernetes_formula.lab.place import Place
 from reclass_model import generate, pki
 from reclass_model.document import with_class
 from reclass_model.errors import OperatorError
+from reclass_model.inventory import Inventory, get
 from reclass_model.repository import SETTINGS_FILE, Repository, write_atomically
 from reclass_model.secrets import Keyring
 
@@ -110,11 +116,44 @@ def _drop_departed(derived: Repository, commit: str) -> bool:
 
 def _own(derived: Repository, place: Place, progress: Callable[[str], None]) -> None:
     """What makes it a lab's: the class of the lab on every machine, its own identities, certificates of its own CAs."""
+    _include(derived)
+    generate.own_recipients(derived, place.identity)
+    keyring = Keyring(place.identity / "operator.age")
+    pki.issue(Repository(derived.root), keyring, progress=progress)
+    if _add_switches(Repository(derived.root)):
+        pki.issue(Repository(derived.root), keyring, progress=progress)  # their passwords
+
+
+def _include(derived: Repository) -> None:
+    """The classes of the lab in every machine: the last word, and first the switches, whose passwords others give."""
     for name in derived.node_names():
         path = derived.node_file(name)
-        write_atomically(path, with_class(path.read_text(), LAB_CLASS))
-    generate.own_recipients(derived, place.identity)
-    pki.issue(Repository(derived.root), Keyring(place.identity / "operator.age"), progress=progress)
+        text = path.read_text()
+        if _switches_file(derived).exists():
+            text = with_class(text, f"cluster.{derived.settings.cluster_name}.lab", first=True)
+        write_atomically(path, with_class(text, LAB_CLASS))
+
+
+def _switches_file(derived: Repository) -> Path:
+    return derived.cluster_dir / "lab.yml"
+
+
+def _add_switches(derived: Repository) -> bool:
+    """Switches of the lab's own, as a class that every machine has; whether they are others than before."""
+    path = _switches_file(derived)
+    before = yaml.safe_load(path.read_text())["parameters"] if path.exists() else {}
+    secrets: dict[str, Any] = {}
+    peers = switches.missing(Inventory(derived).nodes(), get(before, switches.PEERS, {}))
+    for name, peer in peers.items():
+        secrets[f"bgp-{name}"] = {"format": "password", "shared": True, "value": None}
+        peer["password"] = f"${{pki:secret:bgp-{name}:value}}"
+    parameters = {"pki": {"secret": secrets}, "calico": {"bgp": {"peer": peers}}} if peers else {}
+    if parameters == before:
+        return False
+    header = "# The lab's own top-of-rack switches: the model names none for these racks.\n"
+    write_atomically(path, header + yaml.safe_dump({"parameters": parameters}, sort_keys=False))
+    _include(derived)
+    return True
 
 
 def identity_of(place: Place, machine: str) -> Path:

@@ -1,11 +1,14 @@
 """Top-of-rack switches of a lab: one container with BIRD for each switch that the model's machines speak BGP with.
 
-`switches` is pure (model → who a switch is and whom it knows). A switch is a container of the lab as the machines are:
-the same network, the same faults, gone with the lab. It takes routes and announces none.
+`switches` is pure (model → who a switch is and whom it knows), and so is `missing`: a rack whose machines peer with no
+switch gets one of the lab's own. A switch is a container of the lab as the machines are: the same network, the same
+faults, gone with the lab. It takes routes and announces none.
 """
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -57,6 +60,48 @@ def switches(nodes: Iterable[Node]) -> tuple[Switch, ...]:
         Switch(name, peer["address"], int(peer["as_number"]), peer.get("password"), members[name])
         for name, peer in sorted(peers.items())
     )
+
+
+def missing(nodes: Iterable[Node], own: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The lab's own switches: a peer (as in the model, but for its password) for each rack whose machines have none.
+
+    `own`: those that the model has from an earlier derivation; they stay as they are while their rack needs one.
+    """
+    everyone = list(nodes)
+    members = [
+        node
+        for node in everyone
+        if MACHINES in node.applications and get(node.parameters, PEERS, None) is not None
+    ]
+    if len(members) < 2:  # there is nothing between one machine and itself
+        return {}
+    racks = {str(rack) for node in members if (rack := get(node.parameters, "_param:rack", None))}
+    peers = {
+        name: peer
+        for node in members
+        for name, peer in get(node.parameters, PEERS).items()
+        if peer is not None and name not in own
+    }
+    served = (
+        racks if any("rack" not in peer for peer in peers.values()) else {p["rack"] for p in peers.values()}
+    )
+    found = {name: dict(peer) for name, peer in own.items() if peer["rack"] in racks - served}
+    addresses = {str(value) for node in everyone for value in node.parameters["_param"].values()}
+    addresses |= {peer["address"] for peer in (*peers.values(), *found.values())}
+    numbers = {get(members[0].parameters, "calico:bgp:as_number")}
+    numbers |= {peer["as_number"] for peer in (*peers.values(), *found.values())}
+    network = ipaddress.ip_network(get(members[0].parameters, "_param:underlay_network"))
+    for rack in sorted(racks - served - {peer["rack"] for peer in found.values()}):
+        # machines are numbered from the first address on, switches from the last one back
+        address = next(
+            text for last in range(2, network.num_addresses) if (text := str(network[-last])) not in addresses
+        )
+        number = next(number for number in range(65001, 65535) if number not in numbers)
+        addresses.add(address)
+        numbers.add(number)
+        name = "lab-" + re.sub(r"[^a-z0-9]+", "-", rack.lower()).strip("-")
+        found[name] = {"address": address, "as_number": number, "rack": rack}
+    return found
 
 
 def bird(switch: Switch, reveal: Callable[[Any], Any]) -> str:

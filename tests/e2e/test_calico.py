@@ -252,19 +252,24 @@ def test_from_the_mesh_to_a_reflector_and_back_pods_keep_their_routes(
     def sessions() -> list[tuple[str, str]]:
         shown = fabric.on("cmp02", "birdc -s /run/calico/bird.ctl show protocols")
         rows = [line.split() for line in shown.splitlines() if " BGP " in line]
-        return [(row[0], row[-1]) for row in rows]
+        return [(row[0], row[-1]) for row in rows if row[0].startswith("Mesh_")]
 
     def reflects() -> bool:
         shown = fabric.on("cmp01", "birdc -s /run/calico/bird.ctl show protocols all", check=False)
         return "route-reflector" in shown
 
     def peers() -> list[str]:
-        return fabric.kubectl("get", "bgppeers.crd.projectcalico.org", "-o", "name").split()
+        names = fabric.kubectl("get", "bgppeers.crd.projectcalico.org", "-o", "name").split()
+        return [name.rpartition("/")[2] for name in names]
+
+    def learned() -> list[str]:
+        return re.findall(r"^10\.244\.\S+ via (\S+)", fabric.on("lab-r1", "ip route"), re.MULTILINE)
 
     fabric.configure({})
     fabric.up()
-    assert peers() == []
-    within(60, lambda: sessions() == [("Mesh_10_92_0_31", "Established")], "the mesh without a switch")
+    assert peers() == ["switch-lab-r1"], "the lab's own switch, for the rack has none in the model now"
+    within(60, lambda: sorted(learned()) == ["10.92.0.31", "10.92.0.32"], "routes of the lab's own switch")
+    within(60, lambda: sessions() == [("Mesh_10_92_0_31", "Established")], "the mesh")
 
     with pinging(fabric, pods, most=10):
         # a lab of two computes is no more than a mesh takes; the second reflector is not started
@@ -273,7 +278,7 @@ def test_from_the_mesh_to_a_reflector_and_back_pods_keep_their_routes(
         fabric.up()
         within(60, reflects, "a reflector")
         within(60, lambda: sessions() == [("Mesh_10_92_0_31", "Established")])
-    assert peers() == ["bgppeer.crd.projectcalico.org/reflector"]
+    assert peers() == ["reflector", "switch-lab-r1"]
     assert "rr client" in fabric.on("cmp01", "cat /run/calico/bird.cfg")
     assert reaches(fabric, pods)
 
@@ -282,5 +287,5 @@ def test_from_the_mesh_to_a_reflector_and_back_pods_keep_their_routes(
         fabric.up()
         within(60, lambda: not reflects(), "no reflector")
         within(60, lambda: sessions() == [("Mesh_10_92_0_31", "Established")])
-    assert peers() == []
+    assert peers() == ["switch-lab-r1"]
     assert reaches(fabric, pods)

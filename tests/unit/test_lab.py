@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from reclass_model.generate import Answers, create
 from reclass_model.inventory import Inventory, Node
 from reclass_model.repository import Repository
 from reclass_model.secrets import Keyring, is_secret
+from reclass_model.validation import validate
 
 PLACE = Place("demo")
 
@@ -284,6 +286,11 @@ def test_a_derived_repo_gives_a_new_machine_keys_of_its_own_and_forgets_one_that
     derived = derive()
     machines = derived.settings.recipients.machines
     assert machines == before | {path.stem: machines[path.stem]}
+    (switch,) = switches.switches(Inventory(derived).nodes())
+    assert (switch.name, sorted(switch.machines)) == (
+        "lab-r1",
+        [f"{n}.demo.local" for n in ("cmp01", "cmp02", "ctl01")],
+    )
     assert machines[path.stem] != Repository(source.root).settings.recipients.machines[path.stem]
     keyring = Keyring(derivation.identity_of(PLACE, path.stem))
     pillar = keyring.reveal(Inventory(derived).node(path.stem).parameters["pki"])
@@ -546,3 +553,52 @@ def test_what_differs_from_metal_names_every_key_of_the_labs_class_and_no_other(
     untold = {leaf for leaf in leaves if not any(f"{leaf}:".startswith(f"{key}:") for key in named)}
     assert untold == set()
     assert len(lab.differences()) == len(yaml.safe_load(text))
+
+
+def test_a_rack_whose_machines_peer_with_no_switch_gets_one_of_the_labs() -> None:
+    def member(number: int, rack: str, peers: Mapping[str, Any]) -> Node:
+        address = f"10.10.0.{number}"
+        own = {"node": {"address": address}, "bgp": {"as_number": 64512, "peer": dict(peers)}}
+        param = {"rack": rack, "address": address, "underlay_network": "10.10.0.0/24", "vip": "10.10.0.254"}
+        return Node(f"c{number}.demo.local", (), ("kubernetes.pool",), {"_param": param, "calico": own})
+
+    def racks(peers: Mapping[str, Any]) -> list[Node]:
+        return [member(31, "r1", peers), member(32, "r2", peers), member(33, "Rack 3", peers)]
+
+    r1 = {"tor": {"address": "10.10.0.253", "as_number": 65001, "rack": "r1"}}
+    made = switches.missing(racks(r1), {})
+    assert made == {
+        "lab-r2": {"address": "10.10.0.251", "as_number": 65003, "rack": "r2"},
+        "lab-rack-3": {"address": "10.10.0.252", "as_number": 65002, "rack": "Rack 3"},
+    }
+    kept = {"lab-r2": made["lab-r2"]}
+    assert switches.missing(racks({**r1, **kept}), kept)["lab-r2"] == made["lab-r2"], "it stays as it is"
+    assert "lab-r2" not in switches.missing(racks({**r1, **kept, "own": {**made["lab-r2"]}}), kept)
+    assert switches.missing(racks({"edge": {"address": "10.10.0.1", "as_number": 65000}}), {}) == {}
+    assert switches.missing([member(31, "r1", {})], {}) == {}, (
+        "there is nothing between one machine and itself"
+    )
+    assert switches.missing(NODES, {}) == {}, "nobody there speaks BGP"
+
+
+def test_the_lab_of_a_fresh_model_has_a_switch_that_its_machines_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = Repository(tmp_path / "source")
+    create(Answers.of({"cluster_name": "demo"}), source.root, tmp_path / "identity", lambda line: None)
+    derived = derivation.derive(Repository(source.root), PLACE, lambda line: None)
+    assert not validate(derived).errors, "a switch that the model may have"
+    (switch,) = switches.switches(Inventory(derived).nodes())
+    assert (switch.name, switch.address, switch.number) == ("lab-r1", "10.10.0.254", 65001)
+    assert [name.partition(".")[0] for name in switch.machines] == [
+        "cmp01",
+        "cmp02",
+        "ctl01",
+        "ctl02",
+        "ctl03",
+    ]
+    reveal = Keyring(PLACE.identity / "operator.age").reveal
+    (password,) = set(re.findall(r'password "(.+?)"', switches.bird(switch, reveal)))
+    assert len(password) >= 16 and not is_secret(password)
+    assert not switches.switches(Inventory(source).nodes()), "nothing was put into the operator's model"
