@@ -115,11 +115,22 @@ def test_every_application_can_be_cleaned() -> None:
         assert (FORMULA / state / "clean.sls").exists()
 
 
+def grains_of(system: str) -> dict[str, str]:
+    """What Salt says of a system, from the name that it gives it."""
+    name, _, release = system.partition("-")
+    return {"osfinger": system, "os": name, "osrelease": release, "osmajorrelease": release.partition(".")[0]}
+
+
 @pytest.mark.parametrize("system", yaml.safe_load((FORMULA / "linux/parameters/systems.yaml").read_text()))
 def test_supported_systems(system: str, models: MODELS, caller: Callable[..., Any]) -> None:
+    """Every role renders whole, and nothing in it is the host's."""
     model = models("article")
-    salt = caller(model, node_of(model, "ctl01"), grains={"osfinger": system})
-    assert any(chunk["state"] == "pkg" for chunk in low(salt, "state.show_low_sls", "linux"))
+    for short in ("cfg01", "kmst01", "ctl01", "cmp01"):
+        salt = caller(model, node_of(model, short), grains=grains_of(system))
+        assert salt.cmd("grains.item", "os", "osfinger", "osrelease") == {
+            key: grains_of(system)[key] for key in ("os", "osfinger", "osrelease")
+        }
+        assert {"file", "pkg", "service"} <= {chunk["state"] for chunk in low(salt)}, short
 
 
 def test_another_system_is_refused_by_name(models: MODELS, caller: Callable[..., Any]) -> None:
