@@ -61,7 +61,11 @@ def judge(
     def problem(code: str, message: str, hint: str) -> Problem:
         return Problem(code, message, node=node.name, hint=hint)
 
-    systems = [name for name, _ in _present(node, "preflight:system")]
+    systems = [
+        name
+        for name, system in _present(node, "preflight:system")
+        if _keys(system.get("without")).isdisjoint(node.applications)
+    ]
     if facts["system"] not in systems:
         yield problem("E240", f"runs {facts['system']}", f"install one of: {', '.join(systems)}")
     for name in [name for name, there in facts["modules"].items() if not there]:

@@ -16,8 +16,10 @@ import yaml
 from kubernetes_formula.salt_loader import FORMULA
 from reclass_model import pki
 from reclass_model.certificates import Request, new_key, to_pem
+from reclass_model.inventory import Inventory
 from reclass_model.repository import Repository
 from reclass_model.secrets import Keyring
+from reclass_model.validation.preflight import judge
 
 MODELS = Callable[[str], Repository]
 CASES = [
@@ -123,14 +125,39 @@ def grains_of(system: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("system", yaml.safe_load((FORMULA / "linux/parameters/systems.yaml").read_text()))
 def test_supported_systems(system: str, models: MODELS, caller: Callable[..., Any]) -> None:
-    """Every role renders whole, and nothing in it is the host's."""
-    model = models("article")
-    for short in ("cfg01", "kmst01", "ctl01", "cmp01"):
+    """Every role renders whole, and nothing in it is the host's; Calico is refused where there is no BIRD for it."""
+    networked = system in yaml.safe_load((FORMULA / "calico/parameters/systems.yaml").read_text())
+    for short in ("cfg01", "kmst01", "ctl01", "cmp01", "aio01"):
+        model = models("aio" if short == "aio01" else "article")
         salt = caller(model, node_of(model, short), grains=grains_of(system))
         assert salt.cmd("grains.item", "os", "osfinger", "osrelease") == {
             key: grains_of(system)[key] for key in ("os", "osfinger", "osrelease")
         }
-        assert {"file", "pkg", "service"} <= {chunk["state"] for chunk in low(salt)}, short
+        if short in ("ctl01", "cmp01") and not networked:
+            said = str(salt.cmd("state.show_lowstate"))
+            assert (
+                f"{system} has no BIRD 1.6, so it cannot run pods with Calico; systems that can: Debian-12"
+                in said
+            )
+        else:
+            assert {"file", "pkg", "service"} <= {chunk["state"] for chunk in low(salt)}, short
+
+
+def test_systems_are_those_of_preflight(models: MODELS) -> None:
+    systems = set(yaml.safe_load((FORMULA / "linux/parameters/systems.yaml").read_text()))
+    networked = set(yaml.safe_load((FORMULA / "calico/parameters/systems.yaml").read_text()))
+    for topology, short, allowed in (
+        ("article", "cmp01", networked),
+        ("article", "kmst01", systems),
+        ("aio", "aio01", systems),
+    ):
+        node = Inventory(models(topology)).node(node_of(models(topology), short))
+        disk = dict.fromkeys(node.parameters["preflight"]["disk"], 1 << 20)
+        facts = {"modules": {}, "memory": 1 << 30, "disk": disk, "clock": None}
+        facts |= {"unreachable": [], "too_small": [], "names": {}, "foreign": [], "devices": {}}
+        for system in systems:
+            codes = {problem.code for problem in judge(node, {**facts, "system": system}, {})}
+            assert ("E240" in codes) == (system not in allowed), f"{system} on {short}"
 
 
 def test_another_system_is_refused_by_name(models: MODELS, caller: Callable[..., Any]) -> None:
