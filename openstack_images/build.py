@@ -18,7 +18,7 @@ from openstack_images.package import Builder, local_reference
 from openstack_images.pinning import require_locked
 from openstack_images.push import push
 from openstack_images.registry import Registry
-from openstack_images.workers import Task, run_in_order
+from reclass_model.workers import Task, run_in_order
 
 #: Images at a time. A build is one thread of dpkg most of its time, a push one of gzip.
 WORKERS = 2

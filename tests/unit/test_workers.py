@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from openstack_images.workers import Task, run_in_order
 from reclass_model.errors import OperatorError
+from reclass_model.workers import Task, run_in_order
 
 
 class Work:
@@ -52,12 +52,14 @@ def test_what_comes_first_is_done_before() -> None:
     assert work.most == 2
 
 
-def test_what_most_wait_for_begins_first() -> None:
+def test_the_longest_row_begins_first() -> None:
     work = Work()
-    tasks = {name: work.task(name) for name in ("a", "b", "common")}
-    tasks |= {name: work.task(name, "common") for name in ("x", "y")}
+    tasks = {name: work.task(name) for name in ("a", "base", "common")}
+    tasks |= {name: work.task(name, "common") for name in ("x", "y", "z")}
+    tasks |= {"image": work.task("image", "base"), "baked": work.task("baked", "image")}
     run_in_order(tasks, 1)
-    assert work.done[0] == "common"
+    assert work.done[0] == "base"
+    assert work.done.index("common") < work.done.index("a")
 
 
 def test_no_more_at_a_time_than_workers() -> None:

@@ -1,9 +1,12 @@
-"""Work that has an order, by a few threads at once: a task begins when those before it are done."""
+"""Work that has an order, by a few threads at once: a task begins when those before it are done.
+
+Images are built with it, and rollouts run.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
@@ -21,7 +24,7 @@ class Task:
 
 
 def run_in_order(tasks: Mapping[str, Task], workers: int) -> None:
-    """Run all of them, those first that most wait for.
+    """Run all of them; of those that may begin, first the one with the longest row of tasks behind it.
 
     When one fails, those that run come to their end and no other begins.
     OperatorError with what is wrong with each that failed. An interruption of the caller is raised at once: the threads
@@ -29,7 +32,7 @@ def run_in_order(tasks: Mapping[str, Task], workers: int) -> None:
     """
     order = TopologicalSorter({name: task.after for name, task in tasks.items()})
     order.prepare()
-    waiting = Counter(before for task in tasks.values() for before in task.after)
+    behind = _behind(tasks)
     ended: SimpleQueue[tuple[str, BaseException | None]] = SimpleQueue()
     ready: list[str] = []
     failures: list[BaseException] = []
@@ -44,7 +47,7 @@ def run_in_order(tasks: Mapping[str, Task], workers: int) -> None:
             ended.put((name, None))
 
     while order.is_active():
-        ready = sorted([*ready, *order.get_ready()], key=lambda name: (-waiting[name], name))
+        ready = sorted([*ready, *order.get_ready()], key=lambda name: (-behind[name], name))
         while ready and running < workers and not failures:
             threading.Thread(target=run, args=(ready.pop(0),), daemon=True).start()
             running += 1
@@ -58,6 +61,16 @@ def run_in_order(tasks: Mapping[str, Task], workers: int) -> None:
             failures.append(failure)
     if failures:
         raise _together(failures)
+
+
+def _behind(tasks: Mapping[str, Task]) -> Mapping[str, int]:
+    """Task → how many tasks, one after the other, can only follow it."""
+    order = TopologicalSorter({name: task.after for name, task in tasks.items()}).static_order()
+    behind: dict[str, int] = defaultdict(int)
+    for name in reversed([*order]):
+        for before in tasks[name].after:
+            behind[before] = max(behind[before], behind[name] + 1)
+    return behind
 
 
 def _together(failures: list[BaseException]) -> BaseException:
