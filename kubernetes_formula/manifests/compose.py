@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubernetes_formula.manifests.jobs import RETRIES
-from kubernetes_formula.manifests.overlay import Image, Object
+from kubernetes_formula.manifests.overlay import Image, Object, followed
 from kubernetes_formula.manifests.program import (
     Program,
     arguments,
@@ -250,19 +250,24 @@ def _network(part: _Part, address: str) -> Object:
 def _waits(part: _Part, parts: list[_Part]) -> Object:
     """What a pod starts after: what it follows, the Jobs of its workload before it, the owners of its volumes."""
     description, workload = part.description, part.program.workload
-    followed = dict(description.get("upgrade", {}).get("after", {}))
+    follows = followed(description.get("upgrade", {}))
     jobs_before = _jobs(description, _BEFORE)
     waits: Object = {}
     if part.job is not None:
         job = description["job"][part.job]
         jobs_before = _jobs(description, job["phase"])
         del jobs_before[jobs_before.index(part.job) :]
-        followed = job.get("after", {}) if job["phase"] == _AFTER else {**followed, **job.get("after", {})}
+        if "after" in job or job["phase"] == _AFTER:
+            follows = followed(job)
         if job["phase"] == _AFTER:
             waits |= _serving(parts, workload)
-    for name in sorted({*followed} - {workload}):
-        waits |= _serving(parts, name)
-        waits |= {f"{name}-{last}": dict(_ENDED) for last in _last_job_after(parts, name)}
+    for name, what in sorted(follows.items()):  # each start is a first one
+        if what == "nothing" or name == workload:
+            continue
+        if what == "all":
+            waits |= _serving(parts, name)
+        last_of = _BEFORE if what == "bootstrap" else _AFTER
+        waits |= {f"{name}-{last}": dict(_ENDED) for last in _last_job(parts, name, last_of)}
     if jobs_before:
         waits[f"{workload}-{jobs_before[-1]}"] = dict(_ENDED)
     if part.named_volumes:
@@ -282,8 +287,8 @@ def _serving(parts: list[_Part], workload: str) -> Object:
     }
 
 
-def _last_job_after(parts: list[_Part], workload: str) -> list[str]:
-    return next((_jobs(part.description, _AFTER) for part in parts if part.program.name == workload), [])[-1:]
+def _last_job(parts: list[_Part], workload: str, phase: str) -> list[str]:
+    return next((_jobs(part.description, phase) for part in parts if part.program.name == workload), [])[-1:]
 
 
 # --- volumes ---

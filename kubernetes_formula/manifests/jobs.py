@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kubernetes_formula.manifests import pods
-from kubernetes_formula.manifests.overlay import PHASES, Job, Object
+from kubernetes_formula.manifests.overlay import PHASES, Job, Object, followed
 from kubernetes_formula.manifests.program import Program, error, required
 from kubernetes_formula.manifests.sealed import Sealed
 
@@ -37,7 +37,8 @@ def job(name: str, description: Mapping[str, Any], program: Program, sealed: Sea
         "metadata": program.metadata(f"{program.name}-{_digest(template, phase)}"),
         "spec": {"backoffLimit": RETRIES, "activeDeadlineSeconds": _DEADLINE_SECONDS, "template": template},
     }
-    return Job(program.workload, name, phase, int(description.get("order", 0)), item)
+    after = followed(description) if "after" in description else None
+    return Job(program.workload, name, phase, int(description.get("order", 0)), item, after)
 
 
 def _digest(template: Object, phase: str) -> str:

@@ -70,6 +70,7 @@ class Job:
     phase: str  #: one of PHASES
     order: int
     object: Object
+    after: Mapping[str, str] | None = None  #: as of a Workload; None: what its workload follows
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,9 @@ class Workload:
     image: str
     release: str | None
     replicas: int
-    after: tuple[str, ...] = ()  #: workloads (of this one and of its Jobs) that must be healthy before
+    #: Workload that must be healthy before this one (and its Jobs) → how much of it a first start waits for: `all` of
+    #: it, its `bootstrap` Jobs, or `nothing`.
+    after: Mapping[str, str] = field(default_factory=dict)
     strategy: str = "rolling"  #: rolling | switch | recreate | on_delete, for a change of release
     rollback: str = "code"  #: code | snapshot
     impact: str = "none"  #: of replacing its pods: none | api | data_plane
@@ -118,7 +121,6 @@ class Overlay:
             name: Workload(
                 **{
                     **value,
-                    "after": tuple(value["after"]),
                     "endpoints": tuple(Endpoint(**each) for each in value["endpoints"]),
                 }
             )
@@ -126,6 +128,14 @@ class Overlay:
         }
         jobs = {phase: tuple(Job(**job) for job in found) for phase, found in data["jobs"].items()}
         return cls(tuple(data["objects"]), workloads, jobs)
+
+
+def followed(description: Mapping[str, Any]) -> dict[str, str]:
+    """`after` of a workload's `upgrade` or of a Job: workload → all, bootstrap or nothing (see Workload)."""
+    return {
+        name: str(entry.get("at_first", "all"))
+        for name, entry in sorted(description.get("after", {}).items())
+    }
 
 
 def key(item: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from kubernetes_formula.manifests.overlay import (
     Object,
     Overlay,
     Workload,
+    followed,
     key,
 )
 from kubernetes_formula.manifests.program import Program, error, of_job, of_workload, required, without_nulls
@@ -85,8 +86,10 @@ def _namespaces(namespaces: Mapping[str, Mapping[str, Any]]) -> Iterator[Object]
 
 def _workload(program: Program, description: Mapping[str, Any]) -> Workload:
     upgrade = description.get("upgrade", {})
-    followed = [upgrade, *description.get("job", {}).values()]
-    after = {name for each in followed for name in each.get("after", {})} - {program.name}
+    after: dict[str, str] = {}
+    for each in (*description.get("job", {}).values(), upgrade):
+        after |= followed(each)
+    after.pop(program.name, None)
     return Workload(
         name=program.name,
         namespace=program.namespace,
@@ -96,7 +99,7 @@ def _workload(program: Program, description: Mapping[str, Any]) -> Workload:
         image=program.image.reference,
         release=program.image.release,
         replicas=controllers.replicas(description),
-        after=tuple(sorted(after)),
+        after=after,
         strategy=controllers.strategy(description),
         rollback=upgrade.get("rollback", "code"),
         impact=upgrade.get("impact", "none"),

@@ -1,14 +1,18 @@
-"""(deployed, desired) → the ordered steps of a rollout. Pure: `plan` shows what `deploy` will run.
+"""(deployed, desired) → the steps of a rollout and what each waits for. Pure: `plan` shows what `deploy` will run.
 
 The order: what pods need (namespaces, volumes, Secrets) → checks → snapshots → for each workload, after those it
 follows: bootstrap (first deployment) → expand → migrate → its objects, healthy → configure → what is gone.
 `contract` and `online` wait for `finalize`, `manual` for a person.
+
+What starts anew waits for what the model says, and nothing else: a first deployment runs side by side. A step that
+touches what runs already is alone: nothing runs beside it, so that a fault has one cause, and the impact is no more
+than the plan says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kubernetes_formula.manifests import Job, Overlay, Workload, key
@@ -34,6 +38,71 @@ class Step:
     detail: str  #: for people
     impact: str = "none"  #: none | api | data_plane
     objects: tuple[str, ...] = ()  #: keys of the objects it applies, deletes or runs
+    #: Names of the steps that are done before it begins, all of them earlier in the plan; without those that these wait
+    #: for in turn.
+    after: tuple[str, ...] = ()
+
+
+class _Order:
+    """The steps of a plan as they are added, each told what it waits for."""
+
+    def __init__(self) -> None:
+        self._steps: dict[str, Step] = {}
+        self._before: dict[str, frozenset[str]] = {}  #: step → all that are done before it
+        self._alone: tuple[str, ...] = ()  #: the last that ran alone
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return tuple(self._steps.values())
+
+    def alone(self, steps: Iterable[Step]) -> None:
+        """Each begins when all before it are done, and all that are added later wait for it."""
+        for step in steps:
+            self._add(step, frozenset(self._steps))
+            self._alone = (step.name,)
+
+    def beside(self, steps: Iterable[Step], after: Iterable[str] = ()) -> None:
+        """Each waits for the steps `after` alone."""
+        for step in steps:
+            self._add(step, frozenset((*after, *self._alone)))
+
+    def _add(self, step: Step, wanted: frozenset[str]) -> None:
+        implied = frozenset().union(*(self._before[name] for name in wanted))
+        self._before[step.name] = wanted | implied
+        after = tuple(name for name in self._steps if name in wanted - implied)
+        self._steps[step.name] = replace(step, after=after)
+
+
+class _Started:
+    """Adds the steps of workloads that are not there yet, in order; each waits for what the model says."""
+
+    def __init__(self, order: _Order) -> None:
+        self._order = order
+        self._set_up: dict[str, tuple[str, ...]] = {}  #: workload → the last of its bootstrap Jobs
+        self._whole: dict[str, tuple[str, ...]] = {}  #: workload → its last step
+
+    def start(
+        self, workload: Workload, bootstrap: Iterable[Job], objects: Iterable[Step], configure: Iterable[Job]
+    ) -> None:
+        last: tuple[str, ...] = ()
+        for job in bootstrap:
+            last = self._add(_jobs([job]), last, workload.after if job.after is None else job.after)
+        self._set_up[workload.name] = last
+        last = self._add(objects, last, workload.after)
+        for job in configure:
+            last = self._add(_jobs([job]), last, job.after or {})
+        self._whole[workload.name] = last
+
+    def _add(
+        self, steps: Iterable[Step], last: tuple[str, ...], follows: Mapping[str, str]
+    ) -> tuple[str, ...]:
+        """Add them; the last of them. What is followed and has no step here runs already."""
+        places = {"all": self._whole, "bootstrap": self._set_up, "nothing": {}}
+        before = [step for name, what in follows.items() for step in places[what].get(name, ())]
+        for step in steps:
+            self._order.beside([step], (*last, *before))
+            last = (step.name,)
+        return last
 
 
 def plan(deployed: Overlay | None, desired: Overlay, releases: Releases | None = None) -> tuple[Step, ...]:
@@ -46,33 +115,43 @@ def plan(deployed: Overlay | None, desired: Overlay, releases: Releases | None =
     if releases is not None:
         _check_releases(deployed, desired, upgraded, releases)
     changes = {change.key: change for change in object_changes(deployed, desired)}
-    order = in_order(desired.workloads)
+    names = in_order(desired.workloads)
     done = _jobs_done(deployed)
-    steps = _foundation(changes.values())
-    for phase in ("check", "snapshot"):
-        for name in order:
-            if name in upgraded:
-                steps += _jobs(desired.jobs_of(name, phase))
-    for name in order:
-        steps += _jobs(job for job in desired.jobs_of(name, "bootstrap") if key(job.object) not in done)
-        if name in upgraded:
-            steps += _jobs(desired.jobs_of(name, "expand", "migrate"))
+    order = _Order()
+    order.alone(_foundation(changes.values()))
+    migrated = [name for name in names if name in upgraded]
+    for name in migrated:
+        order.beside(_jobs(desired.jobs_of(name, "check")))  # they only read
+    for name in migrated:
+        order.alone(_jobs(desired.jobs_of(name, "snapshot")))
+    started = _Started(order)
+    for name in names:
+        workload = desired.workloads[name]
+        bootstrap = [job for job in desired.jobs_of(name, "bootstrap") if key(job.object) not in done]
+        configure = [job for job in desired.jobs_of(name, "configure") if key(job.object) not in done]
         own = [changes[each] for each in _own_objects(desired, name) if each in changes]
-        steps += _workload(desired.workloads[name], own, upgraded=name in upgraded)
-        steps += _jobs(job for job in desired.jobs_of(name, "configure") if key(job.object) not in done)
-    return (*steps, *_removal(changes.values()))
+        objects = _workload(workload, own, upgraded=name in upgraded)
+        if deployed is None or name not in deployed.workloads:
+            started.start(workload, bootstrap, objects, configure)
+            continue
+        order.alone(_jobs(bootstrap))
+        if name in upgraded:
+            order.alone(_jobs(desired.jobs_of(name, "expand", "migrate")))
+        order.alone(objects)
+        order.alone(_jobs(configure))
+    order.alone(_removal(changes.values()))
+    return order.steps
 
 
 def finalization(pending: Iterable[str], desired: Overlay) -> tuple[Step, ...]:
     """The steps that end an upgrade of the workloads `pending`: contract, then online."""
     wanted = set(pending)
     order = [name for name in in_order(desired.workloads) if name in wanted]
-    return tuple(
-        step
-        for phase in ("contract", "online")
-        for name in order
-        for step in _jobs(desired.jobs_of(name, phase))
-    )
+    steps = _Order()
+    for phase in ("contract", "online"):
+        for name in order:
+            steps.alone(_jobs(desired.jobs_of(name, phase)))
+    return steps.steps
 
 
 def return_to(previous: Overlay, current: Overlay) -> tuple[Step, ...]:
@@ -96,12 +175,14 @@ def return_to(previous: Overlay, current: Overlay) -> tuple[Step, ...]:
         )
     changes = {change.key: change for change in object_changes(current, previous)}
     done = _jobs_done(current)
-    steps = _foundation(changes.values())
+    order = _Order()
+    order.alone(_foundation(changes.values()))
     for name in reversed(in_order(previous.workloads)):
         own = [changes[each] for each in _own_objects(previous, name) if each in changes]
-        steps += _workload(previous.workloads[name], own, upgraded=name in upgraded)
-        steps += _jobs(job for job in previous.jobs_of(name, "configure") if key(job.object) not in done)
-    return (*steps, *_removal(changes.values()))
+        order.alone(_workload(previous.workloads[name], own, upgraded=name in upgraded))
+        order.alone(_jobs(job for job in previous.jobs_of(name, "configure") if key(job.object) not in done))
+    order.alone(_removal(changes.values()))
+    return order.steps
 
 
 def released(deployed: Overlay | None, desired: Overlay) -> frozenset[str]:

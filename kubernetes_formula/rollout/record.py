@@ -184,7 +184,8 @@ class Records:
 
 
 def _step_result(data: Mapping[str, Any]) -> StepResult:
-    step = Step(**{**data["step"], "objects": tuple(data["step"]["objects"])})
+    lists = {name: tuple(data["step"][name]) for name in ("objects", "after")}
+    step = Step(**{**data["step"], **lists})
     return StepResult(**{**data, "step": step})
 
 
