@@ -67,8 +67,8 @@ class Invocation:
 
     def progress(self, text: str) -> None:
         """One line of progress on stderr, with the seconds since the command began."""
-        click.secho(f"{time.monotonic() - self._started:7.1f} s  ", nl=False, err=True, dim=True)
-        click.echo(text, err=True)
+        passed = click.style(f"{time.monotonic() - self._started:7.1f} s  ", dim=True)
+        click.echo(passed + text, err=True)  # at once: several threads tell
 
     def confirm(self, question: str, yes: bool) -> None:
         """Go on only if a person agrees: `--yes`, or an answer on the terminal; usage error without either."""

@@ -11,6 +11,7 @@ from cli.output.terminal import write
 
 if TYPE_CHECKING:
     from cli.workflows.plan import Plan
+    from kubernetes_formula.rollout import Step
 
 SIGNS = {"create": ("+", "green"), "change": ("~", "yellow"), "delete": ("-", "red")}
 IMPACT = {
@@ -130,11 +131,15 @@ def _nodes(plan: Plan) -> None:
 
 
 def _steps(plan: Plan) -> None:
-    _heading("Steps", "in this order" if plan.steps else "none")
-    for number, step in enumerate(plan.steps, 1):
+    waits = _waits(plan.steps)
+    order = "each after those it names, else after the one above" if any(waits) else "in this order"
+    _heading("Steps", order if plan.steps else "none")
+    for number, (step, waited) in enumerate(zip(plan.steps, waits, strict=True), 1):
         colour, _ = IMPACT[step.impact]
         detail = f"   {_short(step.detail, 90)}" if step.detail else ""
-        write(f"{number:>3}. {step.name}{detail}", style="" if colour == "green" else colour, indent=1)
+        write(
+            f"{number:>3}. {step.name}{waited}{detail}", style="" if colour == "green" else colour, indent=1
+        )
     colour, words = IMPACT[plan.impact]
     write()
     write(f"Impact    {words}", style=colour)
@@ -148,6 +153,17 @@ def _steps(plan: Plan) -> None:
             write(step.name, style="dim", indent=10)
     if plan.no_return:
         write(f"No return {_way_back(plan.no_return)}", style="bold")
+
+
+def _waits(steps: Sequence[Step]) -> list[str]:
+    """The numbers of the steps that each waits for, where these are not just the one above."""
+    numbers = {step.name: number for number, step in enumerate(steps, 1)}
+    words = []
+    for number, step in enumerate(steps, 1):
+        waits = [numbers[name] for name in step.after]
+        above = waits == [number - 1] or number == 1
+        words.append("" if above else f"   after {', '.join(map(str, waits))}" if waits else "   at once")
+    return words
 
 
 def _way_back(step: str) -> str:

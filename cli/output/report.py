@@ -12,17 +12,29 @@ if TYPE_CHECKING:
 
 
 def print_report(report: Mapping[str, Any]) -> None:
-    """The steps with their seconds, then what clients of the APIs noticed."""
+    """The steps with their share of the time, what determined it, then what clients of the APIs noticed."""
     good = report["result"] == "done"
     write(
         f"{report['action']} {report['rollout']}: {report['result']}",
         style="bold green" if good else "bold red",
     )
     print_table(
-        ("step", "phase", "result", "seconds"),
-        [(s["name"], s["phase"], s["result"], f"{s['seconds'] or 0:.1f}") for s in report["steps"]],
+        ("step", "phase", "result", "begun", "seconds", "share"),
+        [
+            (
+                s["name"],
+                s["phase"],
+                s["result"],
+                f"{s['begun']:.1f}",
+                f"{s['seconds']:.1f}",
+                _share(s, report),
+            )
+            for s in report["steps"]
+        ],
         styles=("bold", "dim"),
     )
+    if report["critical_path"]:
+        write(f"Critical path, {report['seconds']:.1f} s: {_path(report['critical_path'])}")
     for endpoint, seen in sorted(report["downtime"].items()):
         write(
             f"{endpoint}: {seen['requests']} requests while it ran, {seen['failed']} failed,"
@@ -32,6 +44,19 @@ def print_report(report: Mapping[str, Any]) -> None:
     if report["checks"]:
         write()
         print_checks(report["checks"])
+        seconds = sum(check["seconds"] for check in report["checks"])
+        write(f"{report['seconds'] + seconds:.1f} s: steps {report['seconds']:.1f} s, checks {seconds:.1f} s")
+
+
+def _share(step: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    """Of the whole time; together more than all of it where steps ran side by side."""
+    return f"{100 * step['seconds'] / (report['seconds'] or 1):.0f} %"
+
+
+def _path(links: Sequence[Mapping[str, Any]]) -> str:
+    """`⇢`: this one waited for a place, not for the one before it."""
+    words = [f"{'⇢ ' if link['place'] else '→ '}{link['name']} {link['seconds']:.1f}" for link in links]
+    return " ".join(words).removeprefix("→ ")
 
 
 def print_checks(checks: Sequence[Mapping[str, Any]]) -> None:

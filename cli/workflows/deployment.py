@@ -127,6 +127,8 @@ def report_of(record: RolloutRecord, before: str | None, plan: Plan | None) -> R
 
     A deploy adds the checks that it ends with.
     """
+    from kubernetes_formula.rollout import critical_path, duration
+
     data = record.as_dict()
     return {
         "rollout": data.pop("id"),
@@ -134,6 +136,8 @@ def report_of(record: RolloutRecord, before: str | None, plan: Plan | None) -> R
         "result": data.pop("state"),
         "from": before,
         "to": data.pop("revision"),
+        "seconds": duration(record.steps),
+        "critical_path": [asdict(link) for link in critical_path(record.steps)],
         "steps": data.pop("steps"),
         "downtime": data.pop("downtime"),
         **data,

@@ -47,8 +47,4 @@ def write_page(report: Mapping[str, Any], target: Path) -> None:
 
     template = files("cli.output").joinpath("report.html.j2").read_text()
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(template)
-    write_atomically(target, page.render(report=report, total=_total_seconds(report)))
-
-
-def _total_seconds(report: Mapping[str, Any]) -> float:
-    return sum(float(step.get("seconds") or 0) for step in report.get("steps", [])) or 1.0
+    write_atomically(target, page.render(report=report))

@@ -1,7 +1,7 @@
 """Overlay → cluster: plan (pure), then deploy, roll back, finalize, and see how it is.
 
 plan.py says which steps, executor.py runs them, record.py keeps what happened in the cluster, lease.py sees that one
-runs at a time, probes.py measures the APIs meanwhile.
+runs at a time, probes.py measures the APIs meanwhile, timeline.py says what the time went to.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from kubernetes_formula.rollout.rollouts import (
     run_job,
 )
 from kubernetes_formula.rollout.status import Drift, Status, WorkloadStatus, status
+from kubernetes_formula.rollout.timeline import Link, critical_path, duration
 
 __all__ = [
     "Cluster",
     "Deployed",
     "Drift",
     "Executor",
+    "Link",
     "ObjectChange",
     "Records",
     "RolloutRecord",
@@ -38,9 +40,11 @@ __all__ = [
     "StepResult",
     "Timing",
     "WorkloadStatus",
+    "critical_path",
     "deploy",
     "deploy_steps",
     "deployed",
+    "duration",
     "finalize",
     "finalize_steps",
     "kubeconfig",

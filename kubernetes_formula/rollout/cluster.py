@@ -49,6 +49,9 @@ _FIRST_SECONDS = 10.0  # a server that never answered is not one that is away fo
 _CONNECT_SECONDS = 3.0  # where packets are dropped nothing else ends the waiting
 _READ_SECONDS = 30.0
 _LAST_WORDS_SECONDS = 3.0
+_CONNECTIONS = (
+    16  # kept open; more than the threads that ask: the steps of a rollout, its lease, whoever started it
+)
 _PASSING = (429, 500, 502, 503, 504)  #: overloaded, starting, or without a leader of etcd for a moment
 
 
@@ -63,7 +66,7 @@ class Refused(OperatorError):
 
 
 class Cluster:
-    """One API server, as one user. `patience`: seconds to wait for a server that does not answer."""
+    """One API server, as one user, for any number of threads. `patience`: seconds to wait where nobody answers."""
 
     def __init__(self, server: str, pool: Any, headers: Mapping[str, str], patience: float) -> None:
         """`pool`: of urllib3, with both sides' certificates; `headers`: who asks, where no certificate says it."""
@@ -83,7 +86,7 @@ class Cluster:
             data = yaml.safe_load(kubeconfig.read_text())
             context = _named(data, "context", data["current-context"])
             cluster, user = _named(data, "cluster", context["cluster"]), _named(data, "user", context["user"])
-            pool = urllib3.PoolManager(maxsize=4, ssl_context=_encryption(cluster, user))
+            pool = urllib3.PoolManager(maxsize=_CONNECTIONS, ssl_context=_encryption(cluster, user))
             headers = {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
             return cls(cluster["server"], pool, headers, patience)
         except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as wrong:

@@ -1,10 +1,11 @@
-"""Run the steps of a rollout, one after another, each written down before and after.
+"""Run the steps of a rollout, each when those that it waits for are done, and written down before and after.
 
-A step that is done stays done: run again, the executor goes on with the first that is not. Actions may be repeated.
+A step that is done stays done: run again, the executor goes on with those that are not. Actions may be repeated.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,8 +28,9 @@ from kubernetes_formula.rollout.health import (
 )
 from kubernetes_formula.rollout.lease import Lease
 from kubernetes_formula.rollout.plan import Step
-from kubernetes_formula.rollout.record import DONE, FAILED, RUNNING, Records, RolloutRecord, StepResult, close
+from kubernetes_formula.rollout.record import DONE, FAILED, RUNNING, Records, RolloutRecord, StepResult
 from reclass_model.errors import OperatorError
+from reclass_model.workers import Task, run_in_order
 
 Progress = Callable[[str], None]
 LastWords = Callable[[list[Object]], str]
@@ -36,7 +38,11 @@ LastWords = Callable[[list[Object]], str]
 ROLLOUT_ANNOTATION = "ostack-k8s.io/rollout"
 #: What a finished rollout deletes when the model does not know it (any more).
 _PRUNED = (*CONTROLLERS, "Service", "NetworkPolicy", "PodDisruptionBudget", "Job", *GENERATION_KINDS)
+#: Steps that run at the same time. Most of a step is waiting (for a machine, an image, a probe), so that two cores are
+#: busy with about six; with more, pods that start together only slow each other down.
+AT_ONCE = 6
 _LOG_LINES = 20
+_LAST_WORDS_SECONDS = 3.0
 _ALL_LINES = 10_000
 
 
@@ -48,7 +54,12 @@ class Timing:
     job: float = 1800.0  #: a Job has to be complete
     prepared: float = 15.0  #: a pod may take until it begins, before its cluster is asked why
     hopeless: float = 90.0  #: a pod may wait for what will hardly come (an image, a crash loop)
-    poll: float = 1.0
+    after_failure: float = 90.0  #: other steps may go on once one has failed
+    poll: float = 0.5
+
+
+class _GivenUp(Exception):
+    """A step that nobody waits for any longer: another one failed, or the rollout was interrupted."""
 
 
 class Executor:
@@ -75,38 +86,85 @@ class Executor:
             "job": self._job,
             "delete": self._delete,
         }
+        self._writing = threading.Lock()  # of the record, by one step at a time
+        self._over = threading.Event()  # nothing is done or written any more
+        self._failure: tuple[str, float] | None = None  # the first step that failed, and when
 
     def run(self, record: RolloutRecord) -> RolloutRecord:
-        """Run what is left of `record`; the record as it was last written. OperatorError E63x when a step fails."""
-        record = replace(record, state=RUNNING)
-        for index, entry in enumerate(record.steps):
-            if entry.result != DONE:
-                record = self._step(record, index)
-        self._prune(record)
-        return record
+        """Run what is left of `record`; the record as it was last written.
 
-    def _step(self, record: RolloutRecord, index: int) -> RolloutRecord:
-        step = record.steps[index].step
-        self._lease.check()
-        self._progress(f"{step.name}: {step.detail}")
-        record = self._note(record, index, StepResult(step, RUNNING))
-        start = time.monotonic()
+        OperatorError E63x when a step fails: then no other begins, and those that run are waited for a moment.
+        """
+        self._record = replace(record, state=RUNNING)
+        self._start = time.monotonic() - max(
+            (each.begun + each.seconds for each in record.steps), default=0.0
+        )
+        left = {each.step.name: each.step for each in record.steps if each.result != DONE}
+        tasks = {
+            name: Task(partial(self._run, step), frozenset(step.after) & left.keys())
+            for name, step in left.items()
+        }
         try:
-            self._actions[step.action](record, step)
-        except OperatorError as error:
-            failure = StepResult(step, FAILED, time.monotonic() - start, error.problems[0].message)
-            if self._lease.held:
-                with suppress(OperatorError):  # the first error is the one to tell
-                    Records(self._cluster.hurried()).save(close(_with(record, index, failure), FAILED))
+            run_in_order(tasks, AT_ONCE)
+        except BaseException:
+            self._over.set()
+            # what is being written now comes before the caller's last words
+            if self._writing.acquire(timeout=_LAST_WORDS_SECONDS):
+                self._writing.release()
             raise
-        seconds = round(time.monotonic() - start, 3)
-        self._progress(f"{step.name}: done in {seconds:.1f} s")
-        return self._note(record, index, StepResult(step, DONE, seconds))
+        self._lease.check()
+        self._prune(self._record)
+        return self._record
 
-    def _note(self, record: RolloutRecord, index: int, result: StepResult) -> RolloutRecord:
-        record = _with(record, index, result)
-        self._records.save(record)
-        return record
+    def _run(self, step: Step) -> None:
+        try:
+            self._step(step)
+        except BaseException:
+            self._failure = self._failure or (step.name, time.monotonic())
+            raise
+
+    def _step(self, step: Step) -> None:
+        with self._writing:
+            self._lease.check()
+        self._progress(f"{step.name}: {step.detail}")
+        begun = time.monotonic()
+        self._note(step, RUNNING, begun)
+        try:
+            self._actions[step.action](self._record, step)
+        except _GivenUp as reason:
+            self._note(step, RUNNING, begun, str(reason), hurried=True)
+        except OperatorError as error:
+            self._note(step, FAILED, begun, error.problems[0].message, hurried=True)
+            raise
+        else:
+            self._progress(f"{step.name}: done in {time.monotonic() - begun:.1f} s")
+            self._note(step, DONE, begun)
+
+    def _note(
+        self, step: Step, result: str, begun: float, message: str = "", *, hurried: bool = False
+    ) -> None:
+        """Write down how a step is; nothing when another rollout may hold the lease. `hurried`: as well as it can."""
+        seconds = 0.0 if result == RUNNING else round(time.monotonic() - begun, 3)
+        entry = StepResult(step, result, round(begun - self._start, 3), seconds, message)
+        with self._writing:
+            if self._over.is_set() or not self._lease.held:
+                return
+            steps = tuple(entry if each.step.name == step.name else each for each in self._record.steps)
+            self._record = replace(self._record, steps=steps)
+            if not hurried:
+                self._records.save(self._record)
+                return
+            with suppress(OperatorError):  # what ended the step is the one to tell
+                Records(self._cluster.hurried()).save(self._record)
+
+    def _pause(self) -> None:
+        """A moment between two looks; _GivenUp when it is of no use to look again."""
+        if self._over.wait(self._timing.poll):
+            raise _GivenUp("interrupted")
+        if not self._lease.held:
+            self._lease.check()
+        if self._failure and time.monotonic() - self._failure[1] > self._timing.after_failure:
+            raise _GivenUp(f"not waited for any longer: {self._failure[0]} failed")
 
     def run_job(self, item: Object) -> str:
         """Run a Job that belongs to no rollout, anew each time; what it printed. OperatorError E631 when it fails."""
@@ -114,7 +172,7 @@ class Executor:
         self._cluster.delete(kind, namespace, name)
         self._until(f"the old Job {name} to go", partial(self._is_gone, key(item)))
         self._create(item)
-        self._finish(item)
+        self._finish(item, f"Job {name}")
         pods = self._cluster.list("Pod", namespace, {"batch.kubernetes.io/job-name": name})
         pod = next(each for each in pods if each["status"].get("phase") == "Succeeded")
         container = pod["spec"]["containers"][0]["name"]
@@ -125,6 +183,8 @@ class Executor:
     def _apply(self, record: RolloutRecord, step: Step) -> None:
         items = self._items(record, step)
         for item in items:
+            if self._over.is_set():
+                raise _GivenUp("interrupted")
             try:
                 self._cluster.apply(item)
             except Refused as refusal:
@@ -133,7 +193,7 @@ class Executor:
                 self._cluster.delete(*key(item).split("/"), orphan=True)  # the new one takes over its pods
                 self._until(f"the old {key(item)} to go", partial(self._is_gone, key(item)))
                 self._cluster.apply(item)
-        self._wait_for(items)
+        self._wait_for(items, step)
 
     def _switch(self, record: RolloutRecord, step: Step) -> None:
         """The new set comes up beside the old one; then the Service turns to it, once."""
@@ -141,7 +201,7 @@ class Executor:
         sets = [item for item in items if item["kind"] in CONTROLLERS]
         for item in sets:
             self._cluster.apply(item)
-        self._wait_for(sets)
+        self._wait_for(sets, step)
         for item in items:
             if item not in sets:
                 self._cluster.apply(item)
@@ -172,10 +232,10 @@ class Executor:
         for each in step.objects:
             item = jobs[each].object
             item = {**item, "metadata": {**item["metadata"], "annotations": {ROLLOUT_ANNOTATION: record.id}}}
-            self._start(item, once=jobs[each].phase == "bootstrap", rollout=record.id)
-            self._finish(item)
+            self._begin(item, once=jobs[each].phase == "bootstrap", rollout=record.id)
+            self._finish(item, step.name)
 
-    def _start(self, item: Object, *, once: bool, rollout: str) -> None:
+    def _begin(self, item: Object, *, once: bool, rollout: str) -> None:
         kind, namespace, name = key(item).split("/")
         live = self._cluster.get(kind, namespace, name)
         if live is not None:
@@ -193,18 +253,20 @@ class Executor:
             if refusal.status != 409:  # 409: an answer got lost, the Job was made
                 raise
 
-    def _finish(self, item: Object) -> None:
+    def _finish(self, item: Object, step: str) -> None:
         kind, namespace, name = key(item).split("/")
-        watch = self._watch(f"Job {name}", namespace, self._timing.job)
+        watch = self._watch(step, f"Job {name}", namespace, self._timing.job)
         while True:
             live = self._cluster.get(kind, namespace, name)
             if live is None:
                 raise OperatorError(
                     f"Job {name} was deleted while it ran", code="E632", hint="run the same command again"
                 )
-            if succeeded(live):
+            pods = self._cluster.list(
+                "Pod", namespace, {"batch.kubernetes.io/controller-uid": live["metadata"]["uid"]}
+            )
+            if succeeded(live, pods):
                 return
-            pods = self._cluster.list("Pod", namespace, {"batch.kubernetes.io/job-name": name})
             if failed(live):
                 raise OperatorError(
                     f"Job {name} failed; its last lines:\n{self._last_words(namespace, pods)}",
@@ -216,14 +278,14 @@ class Executor:
 
     # Waiting
 
-    def _wait_for(self, items: list[Object]) -> None:
+    def _wait_for(self, items: list[Object], step: Step) -> None:
         for item in items:
             if item["kind"] in CONTROLLERS:
-                self._healthy(item)
+                self._healthy(item, step.name)
 
-    def _healthy(self, item: Object) -> None:
+    def _healthy(self, item: Object, step: str) -> None:
         kind, namespace, name = key(item).split("/")
-        watch = self._watch(name, namespace, self._timing.healthy)
+        watch = self._watch(step, name, namespace, self._timing.healthy)
         while True:
             live = self._cluster.get(kind, namespace, name)
             found = health(live)
@@ -231,16 +293,17 @@ class Executor:
                 return
             pods = self._pods(namespace, item["metadata"]["labels"]["app"])
             for pod in stuck(live, pods):
-                self._progress(f"{name}: {pod} cannot start and is replaced")
+                self._progress(f"{step}: {pod} cannot start and is replaced")
                 self._cluster.delete("Pod", namespace, pod)
             watch.look(found.message, pods)
 
-    def _watch(self, name: str, namespace: str, seconds: float) -> _Watch:
+    def _watch(self, step: str, name: str, namespace: str, seconds: float) -> _Watch:
         return _Watch(
             name,
             self._timing,
             seconds,
-            self._progress,
+            lambda text: self._progress(f"{step}: {text}"),
+            self._pause,
             partial(self._last_words, namespace),
             partial(self._complaints, namespace),
         )
@@ -263,7 +326,7 @@ class Executor:
                     code="E630",
                     hint="kubectl get events -A shows why",
                 )
-            time.sleep(self._timing.poll)
+            self._pause()
 
     def _pods(self, namespace: str, app: str) -> list[Object]:
         return self._cluster.list("Pod", namespace, {"app": app})
@@ -305,14 +368,16 @@ class _Watch:
         name: str,
         timing: Timing,
         seconds: float,
-        progress: Progress,
+        tell: Progress,
+        pause: Callable[[], None],
         last_words: LastWords,
         complaints: Callable[[list[Object]], list[Trouble]],
     ) -> None:
         self._name = name
         self._timing = timing
         self._seconds = seconds
-        self._progress = progress
+        self._tell = tell
+        self._pause = pause
         self._last_words = last_words
         self._complaints = complaints
         self._start = time.monotonic()
@@ -326,7 +391,7 @@ class _Watch:
             problems += self._complaints(pods)
         text = "; ".join([message, *map(str, problems)])
         if text != self._told:
-            self._progress(f"{self._name}: {text}")
+            self._tell(text)
             self._told = text
         now = time.monotonic()
         hopeless = any(problem.hopeless for problem in problems)
@@ -340,12 +405,7 @@ class _Watch:
                 code="E630",
                 hint="mend the cause and run `ostack-k8s deploy` again (it goes on), or `ostack-k8s rollback`",
             )
-        time.sleep(self._timing.poll)
-
-
-def _with(record: RolloutRecord, index: int, result: StepResult) -> RolloutRecord:
-    steps = (*record.steps[:index], result, *record.steps[index + 1 :])
-    return replace(record, steps=steps)
+        self._pause()
 
 
 def _known(overlay: Overlay) -> set[str]:

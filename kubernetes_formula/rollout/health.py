@@ -97,9 +97,11 @@ def _on_delete(live: Object) -> bool:
     return bool(live["spec"].get("updateStrategy", {}).get("type") == "OnDelete")
 
 
-def succeeded(job: Object) -> bool:
-    """Whether a Job is complete."""
-    return _condition(job, "Complete")
+def succeeded(job: Object, pods: Iterable[Object]) -> bool:
+    """Whether a Job is complete, or its pod is: the Job itself says so a second or two later."""
+    return _condition(job, "Complete") or any(
+        pod.get("status", {}).get("phase") == "Succeeded" for pod in pods
+    )
 
 
 def failed(job: Object) -> bool:

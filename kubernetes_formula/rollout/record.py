@@ -36,6 +36,8 @@ class StepResult:
 
     step: Step
     result: str = PENDING  #: pending | running | done | failed
+    #: When it began: seconds that the rollout had run by then, not counting those between two goes.
+    begun: float = 0.0
     seconds: float = 0.0
     message: str = ""
 
@@ -80,7 +82,13 @@ class RolloutRecord:
             name: value for name, value in asdict(self).items() if name not in ("desired", "base", "steps")
         }
         steps = [
-            {**asdict(each.step), "result": each.result, "seconds": each.seconds, "message": each.message}
+            {
+                **asdict(each.step),
+                "result": each.result,
+                "begun": each.begun,
+                "seconds": each.seconds,
+                "message": each.message,
+            }
             for each in self.steps
         ]
         return {**data, "steps": steps}

@@ -354,10 +354,13 @@ def test_init_takes_answers_from_a_file(run: Run, tmp_path: Path) -> None:
 def test_a_report_is_one_page_that_escapes(tmp_path: Path) -> None:
     from cli.workflows.report import find, keep, write_page
 
-    step = {"name": "<b>roll</b>", "phase": "roll", "result": "failed", "seconds": 1.5, "message": "no <pod>"}
+    step = {
+        "name": "<b>roll</b>", "phase": "roll", "result": "failed", "begun": 0.5, "seconds": 1.5, "message": "no <pod>",
+    }  # fmt: skip
     seen = {"requests": 100, "failed": 0, "longest_gap_s": 0.2}
     report = {
         "rollout": "r1", "action": "deploy", "result": "failed", "from": None, "to": "abc", "started": "",
+        "seconds": 2.0, "critical_path": [{"name": step["name"], "seconds": 1.5, "place": False}],
         "steps": [step], "downtime": {"identity": seen}, "plan": None, "checks": [],
     }  # fmt: skip
     assert keep(report, tmp_path / "absent") is None
