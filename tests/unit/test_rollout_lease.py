@@ -1,114 +1,38 @@
-"""The lease and the API's bad moments: lost answers, no leader, a holder that lives, one that does not.
-
-The server of these tests keeps objects and their versions as a Kubernetes API does; the real one is e2e's part.
-"""
+"""The lease and the API's bad moments: lost answers, no leader, a holder that lives, one that does not."""
 
 from __future__ import annotations
 
-import http.server
 import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-import yaml
 
-from kubernetes_formula.manifests import Object, Overlay
+from kubernetes_formula.manifests import Overlay
 from kubernetes_formula.rollout import Cluster, Records
 from kubernetes_formula.rollout.cluster import Refused
 from kubernetes_formula.rollout.lease import NAME, Lease
 from kubernetes_formula.rollout.record import NAMESPACE, begin
 from reclass_model.errors import OperatorError
+from tests.unit.api_server import LOST, Server, connect, serving
 
 LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
-LOST = "the answer is lost"
-
-
-class Server(http.server.ThreadingHTTPServer):
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.objects: dict[str, Object] = {}
-        self.version = 0
-        self.troubles: list[tuple[str, Any]] = []  #: (method, status or LOST) of the next requests
-
-    def do(self, method: str, path: str, body: Object) -> tuple[int, Object]:
-        """As the API would: one writer wins, a version that is old is refused."""
-        if method == "POST":
-            path = f"{path}/{body['metadata']['name']}"
-        live = self.objects.get(path)
-        wanted = body.get("preconditions" if method == "DELETE" else "metadata", {}).get("resourceVersion")
-        if live and (method == "POST" or wanted not in (None, live["metadata"]["resourceVersion"])):
-            return 409, {"message": "the object has been modified"}
-        if method == "GET" and live is None and path.rsplit("/", 1)[1] in ("leases", "secrets"):
-            return 200, {"items": [item for place, item in self.objects.items() if place.startswith(path)]}
-        if live is None and method not in ("POST", "PATCH"):
-            return 404, {"message": "not found"}
-        if method == "DELETE":
-            del self.objects[path]
-        elif method != "GET":
-            self.version += 1
-            metadata = {**body["metadata"], "resourceVersion": str(self.version)}
-            created = (
-                live["metadata"]["creationTimestamp"] if live else f"2026-01-01T00:00:{self.version:02}Z"
-            )
-            self.objects[path] = {**body, "metadata": {**metadata, "creationTimestamp": created}}
-        return 200, self.objects.get(path, {})
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-    protocol_version = "HTTP/1.1"
-
-    def answer(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
-        trouble = None
-        if self.server.troubles and self.server.troubles[0][0] == self.command:
-            trouble = self.server.troubles.pop(0)[1]
-        path = urlsplit(self.path).path
-        status, found = (
-            (trouble, {}) if isinstance(trouble, int) else self.server.do(self.command, path, body)
-        )
-        if trouble == LOST:
-            self.close_connection = True
-            return
-        text = json.dumps(found).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        pass
-
-
-for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
-    setattr(Handler, f"do_{method}", Handler.answer)
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as found, ExitStack() as stack:
-        threading.Thread(target=found.serve_forever, daemon=True).start()
-        stack.callback(found.shutdown)
+    with serving(Server()) as found:
         yield found
 
 
 @pytest.fixture
 def cluster(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setattr("kubernetes_formula.rollout.cluster._RETRY_SECONDS", 0.05)
-    path = tmp_path / "kubeconfig"
-    place = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_address[1]}"}}
-    user = {"name": "u", "user": {"token": "t"}}
-    context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
-    data = {"clusters": [place], "users": [user], "contexts": [context], "current-context": "c"}
-    path.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", **data}))
-    return Cluster.connect(path, patience=2)
+    return connect(server, tmp_path)
 
 
 def wait_until(done: Any) -> None:
