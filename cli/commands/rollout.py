@@ -34,8 +34,9 @@ def deploy(
 ) -> None:
     """Bring the overlay to the model's state.
 
-    Shows the plan, asks, runs its steps in order, and ends with the checks of `smoke`. Every step is recorded in the
-    cluster: killed at any moment and run again, it goes on. Refuses what a plan refuses.
+    Shows the plan, asks, runs its steps, and ends with the checks of `smoke`. What starts anew runs side by side, what
+    touches running services one at a time. Every step is recorded in the cluster: killed at any moment and run
+    again, it goes on. Refuses what a plan refuses.
 
     A plan compares commits. What somebody changed or deleted in the cluster itself, only `status` knows, and --repair.
     """

@@ -18,13 +18,16 @@ from reclass_model.secrets import is_secret
 
 _SECRET_VOLUME = "secret"
 
-#: Seconds and counts. Start-up may take 5 minutes; a pod leaves its Service after 10 s of bad answers and is
-#: restarted only after two minutes of them, since a restart does not mend a dead database.
+#: Seconds and counts. A pod leaves its Service after 10 s of bad answers and is restarted only after two minutes of
+#: them, since a restart does not mend a dead database.
 _PROBES: Mapping[str, Mapping[str, int]] = {
-    "startupProbe": {"periodSeconds": 2, "timeoutSeconds": 5, "failureThreshold": 150},
     "readinessProbe": {"periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 2},
     "livenessProbe": {"periodSeconds": 20, "timeoutSeconds": 10, "failureThreshold": 6},
 }
+#: Start-up may take as long, unless the probe says otherwise. It is asked for often, since whatever follows waits for
+#: the answer; a command less often: each time a process is started in the container.
+_START_SECONDS = 300
+_START_PERIOD, _START_PERIOD_OF_COMMAND = 1, 2
 
 
 def spec(program: Program, sealed: Sealed | None, *, serves: bool = True) -> Object:
@@ -94,11 +97,18 @@ def _container(
             for port in sorted(ports)
         ]
     if serves and "probe" in container:
+        probe = container["probe"]
+        asked = _probe(probe, f"{path}:probe")
+        period = _START_PERIOD_OF_COMMAND if "command" in probe else _START_PERIOD
+        tries = -(-int(probe.get("start_seconds", _START_SECONDS)) // period)
+        found["startupProbe"] = {
+            **asked,
+            "periodSeconds": period,
+            "timeoutSeconds": 5,
+            "failureThreshold": tries,
+        }
         for kind, timing in _PROBES.items():
-            found[kind] = {**_probe(container["probe"], f"{path}:probe"), **timing}
-        if seconds := container["probe"].get("start_seconds"):
-            startup = found["startupProbe"]
-            startup["failureThreshold"] = -(-int(seconds) // startup["periodSeconds"])
+            found[kind] = {**asked, **timing}
     if serves and ports and program.pre_stop_seconds:
         found["lifecycle"] = {"preStop": {"sleep": {"seconds": program.pre_stop_seconds}}}
     patched: Object = merge(found, container.get("patch", {}))

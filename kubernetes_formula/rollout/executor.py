@@ -132,9 +132,14 @@ class Executor:
         try:
             self._actions[step.action](self._record, step)
         except _GivenUp as reason:
+            self._progress(f"{step.name}: {reason}")
             self._note(step, RUNNING, begun, str(reason), hurried=True)
         except OperatorError as error:
             self._note(step, FAILED, begun, error.problems[0].message, hurried=True)
+            if others := [each.step.name for each in self._record.steps if each.result == RUNNING]:
+                self._progress(
+                    f"{step.name}: failed; nothing else begins, {', '.join(others)} may come to an end"
+                )
             raise
         else:
             self._progress(f"{step.name}: done in {time.monotonic() - begun:.1f} s")
@@ -172,8 +177,7 @@ class Executor:
         self._cluster.delete(kind, namespace, name)
         self._until(f"the old Job {name} to go", partial(self._is_gone, key(item)))
         self._create(item)
-        self._finish(item, f"Job {name}")
-        pods = self._cluster.list("Pod", namespace, {"batch.kubernetes.io/job-name": name})
+        pods = self._finish(item, f"Job {name}")
         pod = next(each for each in pods if each["status"].get("phase") == "Succeeded")
         container = pod["spec"]["containers"][0]["name"]
         return self._cluster.log(namespace, pod["metadata"]["name"], container, _ALL_LINES)
@@ -253,7 +257,8 @@ class Executor:
             if refusal.status != 409:  # 409: an answer got lost, the Job was made
                 raise
 
-    def _finish(self, item: Object, step: str) -> None:
+    def _finish(self, item: Object, step: str) -> list[Object]:
+        """Wait until a Job has succeeded; its pods."""
         kind, namespace, name = key(item).split("/")
         watch = self._watch(step, f"Job {name}", namespace, self._timing.job)
         while True:
@@ -266,7 +271,7 @@ class Executor:
                 "Pod", namespace, {"batch.kubernetes.io/controller-uid": live["metadata"]["uid"]}
             )
             if succeeded(live, pods):
-                return
+                return pods
             if failed(live):
                 raise OperatorError(
                     f"Job {name} failed; its last lines:\n{self._last_words(namespace, pods)}",
