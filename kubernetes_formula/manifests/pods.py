@@ -98,17 +98,11 @@ def _container(
         ]
     if serves and "probe" in container:
         probe = container["probe"]
-        asked = _probe(probe, f"{path}:probe")
         period = _START_PERIOD_OF_COMMAND if "command" in probe else _START_PERIOD
         tries = -(-int(probe.get("start_seconds", _START_SECONDS)) // period)
-        found["startupProbe"] = {
-            **asked,
-            "periodSeconds": period,
-            "timeoutSeconds": 5,
-            "failureThreshold": tries,
-        }
-        for kind, timing in _PROBES.items():
-            found[kind] = {**asked, **timing}
+        start = {"periodSeconds": period, "timeoutSeconds": 5, "failureThreshold": tries}
+        for kind, timing in {"startupProbe": start, **_PROBES}.items():
+            found[kind] = {**_probe(probe, f"{path}:probe"), **timing}
     if serves and ports and program.pre_stop_seconds:
         found["lifecycle"] = {"preStop": {"sleep": {"seconds": program.pre_stop_seconds}}}
     patched: Object = merge(found, container.get("patch", {}))
