@@ -9,8 +9,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,16 @@ class Machines(Server):
                 uid = {"uid": path}
                 found = {**found, "metadata": found["metadata"] | uid, "status": self._status(path, found)}
             return status, found
+
+    def when_there_are(self, names: tuple[str, ...], do: Callable[[], object]) -> None:
+        """Do something when there are objects of these names."""
+
+        def wait() -> None:
+            while not all(any(name in place for place in [*self.objects]) for name in names):
+                time.sleep(0.02)
+            do()
+
+        threading.Thread(target=wait, daemon=True).start()
 
     def _status(self, path: str, item: Object) -> Object:
         name = item["metadata"]["name"]
@@ -257,7 +268,7 @@ def test_two_failures_are_both_told(machines: Machines, cluster: Cluster) -> Non
 def test_killed_while_several_steps_run_it_goes_on(machines: Machines, cluster: Cluster) -> None:
     machines.slow = {"a-db", "b-db"}
     desired = cloud(a={}, b={}, c={})
-    threading.Timer(2 * MOMENT, os.kill, (os.getpid(), signal.SIGINT)).start()
+    machines.when_there_are(("a-db", "b-db"), partial(os.kill, os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         go(cluster, desired)
     assert f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{LEASE}" not in machines.objects
@@ -283,7 +294,7 @@ def test_a_lost_lease_ends_every_step_and_nothing_is_written(machines: Machines,
         theirs = {**machines.objects[path], "metadata": {"name": LEASE}}
         machines.do("PUT", path, {**theirs, "spec": {**theirs["spec"], "holderIdentity": "ops@desk 0 1"}})
 
-    threading.Timer(2 * MOMENT, steal).start()
+    machines.when_there_are(("a-db", "b-db"), steal)
     with pytest.raises(OperatorError, match="was lost") as caught, pytest.MonkeyPatch.context() as patch:
         patch.setattr("kubernetes_formula.rollout.rollouts.Lease", short_lease)
         go(cluster, cloud(a={}, b={}))

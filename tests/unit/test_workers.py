@@ -41,8 +41,8 @@ class Work:
 def test_what_comes_first_is_done_before() -> None:
     work = Work()
     tasks = {
-        "image": work.task("image", "base"),
-        "other": work.task("other", "base"),
+        "image": work.task("image", "base", seconds=0.3),
+        "other": work.task("other", "base", seconds=0.3),
         "base": work.task("base", "root"),
         "root": work.task("root"),
     }
