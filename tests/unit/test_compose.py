@@ -186,6 +186,21 @@ def test_a_job_waits_for_the_one_before_and_a_service_for_its_last(pillar: Any) 
     assert restarts == ["on-failure:3", "on-failure:3", "unless-stopped"]
 
 
+def test_each_start_is_a_first_one_and_a_job_may_have_an_order_of_its_own(pillar: Any) -> None:
+    workloads = pillar["control"]["workload"]
+    workloads["worker"]["upgrade"]["after"] = {
+        API: {"at_first": "bootstrap"},
+        DATABASE: {"at_first": "nothing"},
+    }
+    workloads["worker"]["job"] = {"sync": {"phase": "bootstrap", "command": "sync", "after": {DATABASE: {}}}}
+    services = file_of(pillar)["services"]
+    waits = {
+        name: set(services[name]["depends_on"]) - {"volume-owners"} for name in services if "worker" in name
+    }
+    assert waits["worker-sync"] == {DATABASE, f"{DATABASE}-users"}
+    assert waits["worker-first"] == {f"{API}-db-sync", "worker-sync"}
+
+
 def test_containers_of_a_pod_share_a_network_and_their_volumes(pillar: Any) -> None:
     file = file_of(pillar)
     api, helper, first = (file["services"][f"worker-{name}"] for name in ("api", "a-helper", "first"))
