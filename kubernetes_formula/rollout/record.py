@@ -78,9 +78,8 @@ class RolloutRecord:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, without the object sets: for reports and `-o json`."""
-        data = {
-            name: value for name, value in asdict(self).items() if name not in ("desired", "base", "steps")
-        }
+        data = asdict(replace(self, desired=Overlay(), base=None, steps=()))  # those are large
+        del data["desired"], data["base"]
         steps = [
             {
                 **asdict(each.step),
