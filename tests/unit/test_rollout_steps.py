@@ -225,10 +225,16 @@ def test_running_services_are_rolled_one_at_a_time_and_back_again(cluster: Clust
 def test_after_a_failure_nothing_begins_and_what_runs_comes_to_its_end(
     machines: Machines, cluster: Cluster
 ) -> None:
-    machines.broken = {"a-db"}
+    machines.slow = {"-db"}
+    machines.when_there_are(("a-db", "b-db", "c-db"), lambda: machines.broken.add("a-db"))
     desired = cloud(a={}, b={}, c={"b": {}})
+
+    def tell(line: str) -> None:
+        if line.startswith("a db: failed; nothing else begins"):
+            threading.Timer(1.0, machines.slow.clear).start()
+
     with pytest.raises(OperatorError, match="Job a-db-") as caught:
-        go(cluster, desired)
+        go(cluster, desired, tell)
     assert len(caught.value.problems) == 1
     found = latest(cluster)
     assert (found["a db"].result, found["b db"].result, found["c db"].result) == (FAILED, DONE, DONE)
