@@ -94,16 +94,16 @@ def _serve(servers, end):
 
 
 def _reach(address, port, end):
-    """Why a port cannot be reached until `end`, or ""."""
-    why = ""
-    while time.monotonic() < end:
+    """Why a port cannot be reached until `end`, or ""; tried once at least, however late its turn comes."""
+    while True:
         try:
             socket.create_connection((address, port), 2).close()
             return ""
         except OSError as error:
             why = error.strerror or str(error)
-            time.sleep(0.5)
-    return why
+        if time.monotonic() >= end:
+            return why
+        time.sleep(0.5)
 
 
 def _offset(address, port, end):
