@@ -68,6 +68,8 @@ class PackageImage:
     user: User | None = None
     directories: tuple[tuple[str, str], ...] = ()  #: (path, octal mode), owned by the user
     remove: tuple[str, ...] = ()
+    #: Packages that others ask for and that are left out. No input of the digest: the locked versions are.
+    without: tuple[str, ...] = ()
     locked: Mapping[str, str] | None = (
         None  #: exact versions of everything this layer installs; None: not locked
     )
@@ -221,12 +223,13 @@ class _Reader:
             raise _wrong(
                 "directories need a user to own them", f"{path}:user", "user: {name: …, uid: …, gid: …}"
             )
+        base = self._base(image.get("base") or ROOT, suite, sources, f"{path}:base")
         return PackageImage(
             name=name,
             release=release,
             version=str(self._releases.get(release or "", {}).get("version") or release or suite),
             suite=suite,
-            base=self._base(image.get("base") or ROOT, suite, sources, f"{path}:base"),
+            base=base,
             packages=_packages(image, path),
             sources=sources,
             user=user,
@@ -234,7 +237,8 @@ class _Reader:
                 (directory, str(options.get("mode") or "0750"))
                 for directory, options in _entries(image, "directories", path)
             ),
-            remove=tuple(removed for removed, _ in _entries(image, "remove", path)),
+            remove=_names(image, "remove", path),
+            without=_without(image, base, path),
             locked=self._lock.versions(name, suite),
         )
 
@@ -262,7 +266,8 @@ class _Reader:
             base=below,
             packages=_packages(declared, own),
             sources=sources,
-            remove=tuple(removed for removed, _ in _entries(declared, "remove", own)),
+            remove=_names(declared, "remove", own),
+            without=_without(declared, below, own),
             locked=self._lock.versions(name, suite),
         )
 
@@ -318,6 +323,16 @@ def _packages(values: Mapping[str, Any], path: str) -> tuple[Package, ...]:
         Package(name, str(options.get("version") or ""))
         for name, options in _entries(values, "packages", path)
     )
+
+
+def _names(values: Mapping[str, Any], key: str, path: str) -> tuple[str, ...]:
+    return tuple(name for name, _ in _entries(values, key, path))
+
+
+def _without(values: Mapping[str, Any], base: PackageImage | None, path: str) -> tuple[str, ...]:
+    """What a layer or one below it leaves out, but for what it asks for by name."""
+    left_out = {*_names(values, "without", path), *(base.without if base else ())}
+    return tuple(sorted(left_out - {package.name for package in _packages(values, path)}))
 
 
 def _words(values: Mapping[str, Any], key: str, path: str) -> tuple[str, ...]:

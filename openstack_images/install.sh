@@ -3,10 +3,11 @@
 #   sources        "<suite> <pin priority>" a line: suites beside the image's own
 #   apt.conf       options for apt
 #   packages       "<name>=<version>" a line: everything this layer installs
+#   without        "<name>" a line: packages that others ask for, and that must not be in an image
 #   user           "<name> <uid> <gid> <home>", or empty
 #   directories    "<octal mode> <path>" a line, owned by the user
 #   remove         "<path>" a line: what packages leave behind that must not be in an image
-#   layers/<name>  (resolve) the packages asked for, "base/<name>" the layer below
+#   layers/<name>  (resolve) the packages asked for, "layers/<name>.without" as above, "base/<name>" the layer below
 #   mirror         (changed) the mirror that packages should come from, or empty
 # usage: install.sh install | resolve NAME... | changed
 set -eu
@@ -32,13 +33,25 @@ add_user() {
     useradd --uid "$uid" --gid "$gid" --home-dir "$home" --no-create-home --shell /usr/sbin/nologin "$name"
 }
 
+# While apt works, each package that is left out stands in dpkg's list, of the version that the mirror has, on hold, with no files and
+# needing nothing. What is said on a list of such packages is to be added to dpkg's; what is there already stays as it is.
+stand_ins() {
+    sed -n 's/^Package: //p' /var/lib/dpkg/status | grep -vxFf - "$1" > /tmp/standing-in || return 0
+    # shellcheck disable=SC2046  # one word a package
+    apt-cache show --no-all-versions $(cat /tmp/standing-in) | sed -nE \
+        -e 's/^Package: .*/&\nStatus: hold ok installed\nDescription: stands in for one that is left out/p' \
+        -e '/^(Version|Architecture|Multi-Arch|Provides|Maintainer): /p' -e '/^$/p'
+}
+
 # No service is started, whatever a package's scripts ask for.
 install_packages() {
+    stand_ins "$here/without" >> /var/lib/dpkg/status
     printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
     chmod 755 /usr/sbin/policy-rc.d
     # shellcheck disable=SC2046  # one word a package
     apt-get install -q --yes --no-install-recommends --allow-downgrades $(cat "$here/packages")
     rm /usr/sbin/policy-rc.d
+    [ ! -s /tmp/standing-in ] || xargs dpkg --purge --force-depends < /tmp/standing-in
 }
 
 # Identities and keys that are made at installation would be the same in every container.
@@ -65,8 +78,9 @@ resolve() {
     for layer in "$@"; do
         below=/dev/null
         [ ! -e "$here/base/$layer" ] || below="$here/resolved/$(cat "$here/base/$layer")"
+        { cat /var/lib/dpkg/status; stand_ins "$here/layers/$layer.without"; } > "$here/status"
         # shellcheck disable=SC2046
-        apt-get install -q --yes --no-install-recommends --no-remove --simulate $(cat "$below" "$here/layers/$layer") > "$here/simulated"
+        apt-get install -q --yes --no-install-recommends --no-remove --simulate -o Dir::State::status="$here/status" $(cat "$below" "$here/layers/$layer") > "$here/simulated"
         sed -nE 's/^Inst ([^ ]+) (\[[^]]*\] )?\(([^ ]+) .*/\1=\3/p' "$here/simulated" | sort > "$here/resolved/$layer"
         echo "resolved $layer"
         sort -u "$here/resolved/$layer" | grep -vxFf "$below" || true

@@ -138,7 +138,8 @@ class Builder:
         """
         files = _instructions(layers[0]) if layers else {}
         for layer in layers:
-            files[f"layers/{layer.name}"] = "".join(f"{package.name}\n" for package in layer.packages)
+            files[f"layers/{layer.name}"] = _lines(package.name for package in layer.packages)
+            files[f"layers/{layer.name}.without"] = _lines(layer.without)
             if layer.base is not None and layer.base.base is not None:
                 files[f"base/{layer.name}"] = layer.base.name
         names = [layer.name for layer in layers]
@@ -356,6 +357,7 @@ def _dockerfile(image: PackageImage, base: PackageImage) -> str:
 def _instructions(image: PackageImage) -> dict[str, str]:
     """The files that install.sh reads."""
     user = image.user
+    locked = image.locked or {}
     options = [
         'Acquire::Languages "none";',
         'Acquire::Retries "3";',
@@ -367,7 +369,9 @@ def _instructions(image: PackageImage) -> dict[str, str]:
         "install.sh": resources.files(__package__).joinpath("install.sh").read_text(),
         "sources": _lines(f"{suite} {priority}" for suite, priority in image.sources.extra_suites),
         "apt.conf": _lines(options),
-        "packages": _lines(f"{name}={version}" for name, version in sorted((image.locked or {}).items())),
+        "packages": _lines(f"{name}={version}" for name, version in sorted(locked.items())),
+        # what an older lock has of these is installed as it says
+        "without": _lines(name for name in image.without if name not in locked),
         "user": f"{user.name} {user.uid} {user.gid} {user.home}\n" if user else "",
         "directories": _lines(f"{mode} {path}" for path, mode in image.directories),
         "remove": _lines(image.remove),

@@ -168,6 +168,19 @@ class TestDefinition:
         after = shop(changed("shop", "api", "image", "packages", "shop-api", "version", to="2:"))
         assert after.digest == shop().digest
 
+    def test_what_a_layer_is_without_those_on_it_are_too_unless_they_ask_for_it(self) -> None:
+        pillar = changed("openstack", "base_image", "python", "without", to={"make": {}, "python3-pip": {}})
+        image = pillar["shop"]["api"]["image"]
+        image["without"] = {"gcc": {}, "make": {}, "patch": None}
+        assert [layer.without for layer in shop(pillar).package.chain] == [
+            (),
+            ("make", "python3-pip"),
+            ("gcc", "make", "python3-pip"),
+        ]
+        assert shop(pillar).digest == shop().digest
+        image["packages"]["python3-pip"] = {}
+        assert shop(pillar).package.without == ("gcc", "make")
+
     def test_locked_versions_are_an_input_and_no_lock_is_one_too(self) -> None:
         newer = Lock({**LOCK.images, "shop-api": {"trixie": {"shop-api": "2:27.0.2-1"}}})
         assert len({shop(lock=lock).digest for lock in (LOCK, newer, Lock())}) == 3
