@@ -196,6 +196,17 @@ def end_of(text: str) -> datetime | None:
     return end
 
 
+def names_in(text: str) -> list[str]:
+    """The DNS names and IP addresses of a certificate in PEM; none of what is no certificate."""
+    from cryptography import x509
+
+    try:
+        found = load_certificate(text).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OperatorError, x509.ExtensionNotFound):
+        return []
+    return [str(name.value) for name in found]
+
+
 def split(bundle: str) -> list[str]:
     """The certificates, in PEM, of a text that may hold several."""
     return [f"{part.strip()}\n{_END}\n" for part in bundle.split(_END)[:-1]]

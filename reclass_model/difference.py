@@ -131,6 +131,9 @@ def underlay(parameters: Mapping[str, Any]) -> dict[str, Any]:
                 for key in path[:-1]:
                     place = place.setdefault(key, {})
                 place[path[-1]] = value
+    if certificates := part.get("pki", {}).get("certificate"):  # those of pods are no part of any state
+        own = {name: each for name, each in certificates.items() if not (each or {}).get("overlay")}
+        part["pki"] = {**part["pki"], "certificate": own}
     return part
 
 

@@ -139,7 +139,7 @@ def ending(node: str | None, name: str, end: datetime | None, now: datetime) -> 
     what = f"the certificate {name}" if node else f"the authority {name}"
     day = f"{end:%Y-%m-%d}"
     hint = (
-        "`ostack-k8s pki issue`, commit, `salt-run state.orch ostack.underlay`"
+        "`ostack-k8s pki issue`, commit, `salt-run state.orch ostack.underlay`, `ostack-k8s deploy`"
         if node
         else f"`ostack-k8s pki rotate --authority {name}`, three times, each brought to all machines before the next"
     )

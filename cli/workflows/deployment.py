@@ -47,6 +47,7 @@ def deploy(
     from cli.workflows.report import keep
     from cli.workflows.smoke import run_checks
     from kubernetes_formula import rollout
+    from reclass_model.endpoints import authority
     from reclass_model.inventory import Inventory, get
 
     cluster = connect(repository, keyring)
@@ -62,7 +63,7 @@ def deploy(
                 cluster,
                 overlay,
                 revision=plan.after,
-                host=master_address(inventory),
+                authority=authority(inventory.config_node().parameters),
                 progress=progress,
                 releases=get(inventory.config_node().parameters, "openstack:release", {}),
                 repair=repair,
@@ -80,10 +81,12 @@ def return_or_end(
 ) -> Report:
     """Run a `rollback` or a `finalize`; its report."""
     from kubernetes_formula import rollout
+    from reclass_model.endpoints import authority
 
     cluster = connect(repository, keyring)
     run = rollout.rollback if action == "rollback" else rollout.finalize
-    report = _reported(cluster, None, lambda: run(cluster, host=master_address(inventory), progress=progress))
+    trusted = authority(inventory.config_node().parameters)
+    report = _reported(cluster, None, lambda: run(cluster, authority=trusted, progress=progress))
     if report["result"] == "done":
         _remember(repository, report)
     return report
@@ -144,13 +147,6 @@ def report_of(record: RolloutRecord, before: str | None, plan: Plan | None) -> R
         "plan": plan.data if plan else None,
         "checks": [],
     }
-
-
-def master_address(inventory: Inventory) -> str:
-    """The machine through which endpoints are asked from outside."""
-    from reclass_model.inventory import get
-
-    return str(get(inventory.config_node().parameters, "_param:master_address"))
 
 
 def _reported(cluster: Cluster, plan: Plan | None, run: Callable[[], RolloutRecord]) -> Report:

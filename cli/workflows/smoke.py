@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reclass_model.checks import BUILT_IN, declared
+from reclass_model.endpoints import authority
 from reclass_model.errors import OperatorError
 from reclass_model.variables import fill, used
 
@@ -90,11 +91,14 @@ class _Run:
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """While the session and the files of the CAs are there."""
+        """While the session is there. It trusts the model's CA beside those that this system trusts."""
         import requests
+        from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-        with requests.Session() as self._session, tempfile.TemporaryDirectory(prefix="ostack-k8s-") as place:
-            self._place = Path(place)
+        with requests.Session() as self._session, tempfile.NamedTemporaryFile("w", suffix=".pem") as trusted:
+            trusted.write(Path(DEFAULT_CA_BUNDLE_PATH).read_text() + (authority(self._parameters) or ""))
+            trusted.flush()
+            self._trusted = trusted.name
             yield
 
     def ask(self, name: str, request: Mapping[str, Any], *, removes: bool = False) -> None:
@@ -130,7 +134,7 @@ class _Run:
                 headers=request.get("headers"),
                 json=request.get("body"),
                 data=_content(request["upload"]) if "upload" in request else None,
-                verify=self._authority(request["authority"]) if "authority" in request else True,
+                verify=self._trusted,
                 timeout=REQUEST_SECONDS,
             )
         except requests.RequestException as error:
@@ -157,15 +161,6 @@ class _Run:
                 return _Answer(f"{detail} without {place.get('header') or place['json']}")
             captured[name] = str(value)
         return _Answer(detail, good=True, captured=captured)
-
-    def _authority(self, name: str) -> str:
-        """A file with the certificate of the CA that signed the server's."""
-        from reclass_model.inventory import get
-
-        file = self._place / name
-        if not file.exists():
-            file.write_text(get(self._parameters, f"pki:authority:{name}:certificate"))
-        return str(file)
 
 
 def _content(upload: Mapping[str, str]) -> bytes:

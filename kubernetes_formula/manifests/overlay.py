@@ -50,15 +50,10 @@ class Image:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An HTTP address that clients outside of the cluster use, measured during a rollout."""
+    """An address that clients outside of the cluster use, measured during a rollout."""
 
     name: str
-    node_port: int
-    path: str
-
-    def url(self, host: str) -> str:
-        """The address through the NodePort of a machine."""
-        return f"http://{host}:{self.node_port}{self.path}"
+    url: str  #: answers below 400
 
 
 @dataclass(frozen=True)

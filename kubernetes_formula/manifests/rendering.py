@@ -18,7 +18,7 @@ from kubernetes_formula.manifests.overlay import (
     followed,
     key,
 )
-from kubernetes_formula.manifests.program import Program, error, of_job, of_workload, required, without_nulls
+from kubernetes_formula.manifests.program import Program, of_job, of_workload, required, without_nulls
 from kubernetes_formula.manifests.sealed import Reveal, seal
 
 #: Objects are applied in this order; within a kind by name.
@@ -108,15 +108,5 @@ def _workload(program: Program, description: Mapping[str, Any]) -> Workload:
 
 
 def _endpoints(program: Program, description: Mapping[str, Any]) -> Iterator[Endpoint]:
-    ports = program.ports
     for name, endpoint in sorted(description.get("endpoint", {}).items()):
-        path = f"{program.path}:endpoint:{name}"
-        port = required(endpoint, "port", path)
-        if "node_port" not in ports.get(port, {}):
-            raise error(
-                "E611",
-                f"{path} is not reachable: port {port!r} has no node_port",
-                path,
-                hint="give it a node_port",
-            )
-        yield Endpoint(name, int(ports[port]["node_port"]), endpoint.get("path", "/"))
+        yield Endpoint(name, required(endpoint, "url", f"{program.path}:endpoint:{name}"))

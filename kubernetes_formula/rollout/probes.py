@@ -6,6 +6,7 @@ From where deploy runs; each request is a new connection, as a new client's woul
 from __future__ import annotations
 
 import http.client
+import ssl
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -42,17 +43,23 @@ class Measurement:
         }
 
 
-def endpoints(overlay: Overlay | None, host: str) -> dict[str, str]:
-    """Endpoint → URL on a machine of the cluster; none when nothing is deployed yet."""
+def endpoints(overlay: Overlay | None) -> dict[str, str]:
+    """Endpoint → URL; none when nothing is deployed yet."""
     workloads = overlay.workloads.values() if overlay else ()
-    return {endpoint.name: endpoint.url(host) for workload in workloads for endpoint in workload.endpoints}
+    return {endpoint.name: endpoint.url for workload in workloads for endpoint in workload.endpoints}
 
 
 class Probes:
-    """Context manager: measures inside; `results` afterwards."""
+    """Context manager: measures inside; `results` afterwards.
 
-    def __init__(self, urls: Mapping[str, str]) -> None:
-        self._probes = [_Probe(name, url) for name, url in sorted(urls.items())]
+    `authority`: certificates (PEM) of CAs that are trusted beside those that this system trusts.
+    """
+
+    def __init__(self, urls: Mapping[str, str], authority: str | None = None) -> None:
+        trust = ssl.create_default_context()
+        if authority:
+            trust.load_verify_locations(cadata=authority)
+        self._probes = [_Probe(name, url, trust) for name, url in sorted(urls.items())]
 
     def __enter__(self) -> Probes:
         for probe in self._probes:
@@ -73,10 +80,10 @@ class Probes:
 
 
 class _Probe:
-    def __init__(self, name: str, url: str) -> None:
+    def __init__(self, name: str, url: str, trust: ssl.SSLContext) -> None:
         self.name = name
         self.measurement = Measurement()
-        self._url = url
+        self._url, self._trust = url, trust
         self._lock = threading.Lock()
         self.stopping = threading.Event()
         self._free = threading.Semaphore(_PARALLEL)
@@ -107,7 +114,7 @@ class _Probe:
 
     def _ask(self) -> None:
         try:
-            failure = request(self._url)
+            failure = request(self._url, self._trust)
         finally:
             self._free.release()
         with self._lock:
@@ -123,10 +130,15 @@ class _Probe:
         self.measurement.longest_gap_s = max(self.measurement.longest_gap_s, now - self._succeeded)
 
 
-def request(url: str) -> str:
+def request(url: str, trust: ssl.SSLContext) -> str:
     """Ask once, on a new connection. What went wrong, empty when the answer was good (status below 400)."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT)
+    host = parts.hostname or ""
+    connection = (
+        http.client.HTTPSConnection(host, parts.port, timeout=TIMEOUT, context=trust)
+        if parts.scheme == "https"
+        else http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT)
+    )
     try:
         connection.request("GET", parts.path or "/", headers={"Connection": "close"})
         answer = connection.getresponse()

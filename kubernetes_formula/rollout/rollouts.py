@@ -59,7 +59,7 @@ def deploy(
     desired: Overlay,
     *,
     revision: str,
-    host: str,
+    authority: str | None = None,
     progress: Progress,
     releases: Releases | None = None,
     timing: Timing | None = None,
@@ -67,8 +67,8 @@ def deploy(
 ) -> RolloutRecord:
     """Bring the cluster to `desired`, rendered with revealed Secrets from `revision`.
 
-    `host`: a machine of the cluster, where endpoints are measured. A deploy of the same objects that was
-    interrupted goes on. `repair`: also what somebody changed or deleted since (the drift that `status` tells).
+    `authority`: the CA (PEM) that signed what the endpoints serve. A deploy of the same objects that was interrupted
+    goes on. `repair`: also what somebody changed or deleted since (the drift that `status` tells).
     OperatorError E62x for what the plan refuses, E66x for what the rollout's state forbids, E63x when a step fails.
     """
     with _alone(cluster, desired, progress) as lease:
@@ -80,11 +80,11 @@ def deploy(
             # The same objects under a new revision: still the same rollout, and the same way back.
             records.save(replace(latest, revision=revision, blocked={}))
             return close(record, DONE)
-        return _run(cluster, lease, record, host, progress, timing)
+        return _run(cluster, lease, record, authority, progress, timing)
 
 
 def rollback(
-    cluster: Cluster, *, host: str, progress: Progress, timing: Timing | None = None
+    cluster: Cluster, *, authority: str | None = None, progress: Progress, timing: Timing | None = None
 ) -> RolloutRecord:
     """Return to the object set before the latest deploy; from then on that release is refused until the model agrees.
 
@@ -95,11 +95,11 @@ def rollback(
         raise _nothing_to_return_to("nothing was ever deployed")
     with _alone(cluster, latest.desired, progress) as lease:
         record = _return(Records(cluster))
-        return _run(cluster, lease, record, host, progress, timing)
+        return _run(cluster, lease, record, authority, progress, timing)
 
 
 def finalize(
-    cluster: Cluster, *, host: str, progress: Progress, timing: Timing | None = None
+    cluster: Cluster, *, authority: str | None = None, progress: Progress, timing: Timing | None = None
 ) -> RolloutRecord:
     """Run contract and online migrations of what was upgraded; from then on there is no rollback."""
     latest = Records(cluster).latest()
@@ -107,7 +107,7 @@ def finalize(
         raise OperatorError("nothing was ever deployed", code="E662", hint="`ostack-k8s deploy` first")
     with _alone(cluster, latest.desired, progress) as lease:
         record = _end(Records(cluster))
-        return _run(cluster, lease, record, host, progress, timing)
+        return _run(cluster, lease, record, authority, progress, timing)
 
 
 def run_job(
@@ -186,14 +186,14 @@ def _run(
     cluster: Cluster,
     lease: Lease,
     record: RolloutRecord,
-    host: str,
+    authority: str | None,
     progress: Progress,
     timing: Timing | None,
 ) -> RolloutRecord:
     records = Records(cluster)
     records.save(record)
     before = record.downtime
-    with Probes(endpoints(record.base, host)) as probes:
+    with Probes(endpoints(record.base), authority) as probes:
         try:
             record = Executor(cluster, records, lease, progress, timing).run(record)
         except BaseException:

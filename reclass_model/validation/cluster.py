@@ -15,7 +15,9 @@ from typing import Any
 
 import yaml
 
+from reclass_model.certificates import names_in
 from reclass_model.checks import BUILT_IN, SMOKE, declared
+from reclass_model.endpoints import CERTIFICATE, WORKLOADS, hosts
 from reclass_model.errors import Problem
 from reclass_model.inventory import Node, get
 from reclass_model.provenance import locate, origin
@@ -25,7 +27,6 @@ from reclass_model.variables import used
 
 ROLES_FILE = Path(__file__).parent.parent / "template" / "roles.yml"
 ETCD_MEMBERS = "etcd:server:member"
-WORKLOADS = "kubernetes:control:workload"
 LABELS = "kubernetes:pool:labels"
 BALANCER = "calico:balancer:cidr"
 BGP = "calico:bgp"
@@ -93,6 +94,7 @@ class Cluster:
         if self.config is not None:
             for name, workload in _present(get(self.config.parameters, WORKLOADS, None) or {}).items():
                 yield from self._workload(self.config, name, workload)
+            yield from self._endpoints(self.config)
             yield from self._checks(self.config)
 
     def _at(
@@ -267,12 +269,42 @@ class Cluster:
             what = f"the address {workload['address']} of {name} is not in {BALANCER} {cidr}"
             yield self._at(config.name, f"{path}:address", "E210", what, f"take one of {cidr}")
 
+    # --- endpoints ---
+
+    def _endpoints(self, config: Node) -> Iterator[Problem]:
+        """Clients refuse a certificate that does not have the name which they ask for."""
+        name = get(config.parameters, CERTIFICATE, None)
+        if not name:
+            return
+        known = _present(get(config.parameters, "pki:certificate", None) or {})
+        if name not in known:
+            what = f"the endpoints' certificate {name!r} is not declared"
+            hint = nearest(str(name), known) or f"known: {', '.join(known)}"
+            yield self._at(config.name, CERTIFICATE, "E104", what, hint)
+            return
+        path = f"pki:certificate:{name}:names"
+        entries = {str(value or key): key for key, value in _present(known[name].get("names") or {}).items()}
+        issued = names_in(known[name].get("certificate") or "")  # one that is not there at all is E212
+        asked: dict[str, str] = {}
+        for place, host in hosts(config.parameters):
+            asked.setdefault(host, place)
+        for host, place in sorted(asked.items()):
+            if host not in entries:
+                what = f"clients ask for {host}, which is no name of the certificate {name}"
+                hint = f"{path}: {{{host}: {{}}}}, then `ostack-k8s pki issue`"
+            elif issued and host not in issued:
+                place = f"{path}:{entries[host]}"
+                what = f"clients ask for {host}, which the certificate {name} does not have yet"
+                hint = "`ostack-k8s pki issue`, commit"
+            else:
+                continue
+            yield self._at(config.name, place, "E214", what, hint)
+
     # --- checks ---
 
     def _checks(self, config: Node) -> Iterator[Problem]:
-        """What a check needs was there before: workloads, values of earlier answers, a CA."""
+        """What a check needs was there before: workloads, values of earlier answers."""
         workloads = _present(get(config.parameters, WORKLOADS, None) or {})
-        authorities = _present(get(config.parameters, "pki:authority", None) or {})
         known = {BUILT_IN}
         for name, check in declared(config.parameters):
             path = f"{SMOKE}:{name}"
@@ -294,12 +326,6 @@ class Cluster:
                     what = f"the check {name} uses {{{unknown}}}, which no check before it captures"
                     hint = nearest(unknown, sorted(known)) or f"known by then: {', '.join(sorted(known))}"
                     yield self._at(config.name, f"{path}:{key}", "E211", what, hint)
-            for place in ("authority", "cleanup:authority"):
-                authority = get(check, place, None)
-                if authority is not None and authority not in authorities:
-                    what = f"the check {name} trusts {authority!r}, which is no CA of the model"
-                    hint = nearest(str(authority), authorities) or f"known: {', '.join(authorities)}"
-                    yield self._at(config.name, f"{path}:{place}", "E104", what, hint)
             known = given
 
     def _image_hint(self, config: Node, image: str) -> str:

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
+from reclass_model.endpoints import WORKLOADS
 from reclass_model.errors import Problem
 from reclass_model.inventory import Node, get
 from reclass_model.options import Catalog, Options, of_variable
@@ -18,7 +19,6 @@ from reclass_model.provenance import Setting, locate, origin
 from reclass_model.repository import Repository
 from reclass_model.secrets import mask
 from reclass_model.sources import Sources
-from reclass_model.validation.cluster import WORKLOADS
 from reclass_model.validation.release import image_releases
 
 FORMAT = "oslo"  #: of a configuration file whose options are looked up

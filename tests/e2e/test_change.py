@@ -1,7 +1,7 @@
 """The life of a change, for real: one line of YAML to a rolled service, killed and gone on with, pushed, upgraded.
 
-The tests of this file tell one story, in order, on the machine of the lab: deploy, an option, replicas, kill -9, a push
-that is refused, a push that upgrades the release, finalize. The API is asked all the while.
+The tests of this file tell one story, in order, on the machine of the lab: deploy, an option, replicas, a certificate,
+kill -9, a push that is refused, a push that upgrades the release, finalize. The API is asked all the while.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import json
 import os
 import random
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -18,12 +20,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from reclass_model.endpoints import authority
 from reclass_model.inventory import Inventory, get
 from reclass_model.repository import Repository
 from reclass_model.secrets import Keyring
@@ -55,7 +59,8 @@ class Change:
     """The deployed cloud, and what the story needs to act on it."""
 
     cloud: Cloud
-    smoke: dict[str, Any] = field(default_factory=dict)  #: kubernetes:control:smoke, revealed
+    smoke: dict[str, Any]  #: kubernetes:control:smoke, revealed
+    trust: ssl.SSLContext  #: of the model's CA
 
     @property
     def model(self) -> Path:
@@ -87,9 +92,20 @@ class Change:
         check = self.smoke["keystone-token"]
         request = urllib.request.Request(check["url"], json.dumps(check["body"]).encode(), method="POST")
         request.add_header("Content-Type", "application/json")
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=30, context=self.trust) as response:
             found: dict[str, Any] = json.load(response)["token"]
         return found
+
+    def serial(self) -> str:
+        """Of the certificate that clients are shown."""
+        url = urlsplit(self.smoke["keystone-version"]["url"])
+        with (
+            socket.create_connection((url.hostname, url.port), 10) as connection,
+            self.trust.wrap_socket(connection, server_hostname=url.hostname) as shown,
+        ):
+            found = shown.getpeercert()
+        assert found
+        return str(found["serialNumber"])
 
     def expect_lifetime(self, seconds: int) -> None:
         """Tokens live that long, at the latest when the pods that were told to end have ended."""
@@ -124,7 +140,7 @@ class Change:
                 try:
                     if asked % 4:
                         with urllib.request.urlopen(
-                            self.smoke["keystone-version"]["url"], timeout=20
+                            self.smoke["keystone-version"]["url"], timeout=20, context=self.trust
                         ) as response:
                             response.read()
                     else:
@@ -156,7 +172,8 @@ def change(cloud: Cloud) -> Change:
     repository = Repository(cloud.state.model)
     control = Inventory(repository).config_node().parameters
     smoke = Keyring.find(repository).reveal(get(control, "kubernetes:control:smoke"))
-    return Change(cloud, smoke)
+    trust = ssl.create_default_context(cadata=authority(control))
+    return Change(cloud, smoke, trust)
 
 
 def test_the_service_answers_inside_and_outside(change: Change) -> None:
@@ -189,7 +206,7 @@ def test_changing_nothing_plans_nothing(change: Change) -> None:
     assert not any(plan[part] for part in ("values", "images", "objects", "pods", "nodes", "steps"))
     started = time.monotonic()
     built = answer(change.model, "images", "build", "--push")
-    assert (built["built"], built["baked"], len(built["reused"])) == ([], [], 3)
+    assert (built["built"], built["baked"], len(built["reused"])) == ([], [], 4)
     assert time.monotonic() - started < 5
 
 
@@ -212,7 +229,7 @@ def test_a_static_option_bakes_one_image_and_rolls_one_deployment(change: Change
     started = time.monotonic()
     built = answer(change.model, "images", "build", "--push")
     seconds = time.monotonic() - started
-    assert (built["built"], len(built["baked"]), len(built["reused"])) == ([], 1, 2)
+    assert (built["built"], len(built["baked"]), len(built["reused"])) == ([], 1, 3)
     assert seconds < 10, f"baked in {seconds:.1f} s"
 
     with change.asked() as failures:
@@ -238,6 +255,23 @@ def test_replicas_touch_no_image(change: Change) -> None:
     with change.asked() as failures:
         answer(change.model, "deploy", "--yes")
     assert failures == [] and len(change.running()) == 2
+
+
+def test_a_new_certificate_rolls_the_edge_alone(change: Change) -> None:
+    before = change.serial()
+    ostack(change.model, "pki", "rotate", "edge")
+    change.repository.commit("Another certificate", [change.repository.pki_dir])
+    plan = answer(change.model, "plan")
+    assert ([pod["name"] for pod in plan["pods"]], plan["images"], plan["nodes"]) == (
+        ["haproxy-edge"],
+        [],
+        [],
+    )
+    with change.asked() as failures:
+        report = answer(change.model, "deploy", "--plan", plan["digest"], "--yes")
+    assert failures == []
+    assert {endpoint["failed"] for endpoint in report["downtime"].values()} == {0}
+    assert change.serial() != before
 
 
 def test_a_killed_deploy_goes_on(change: Change) -> None:
@@ -270,7 +304,7 @@ def test_a_killed_build_goes_on(change: Change) -> None:
         )
         _killed(change.model, generator.uniform(0.05, 0.9), "images", "build", "--push")
         built = answer(change.model, "images", "build", "--push")
-        assert len(built["baked"]) + len(built["reused"]) == 3
+        assert len(built["baked"]) + len(built["reused"]) == 4
         assert all(
             image["present"] for image in answer(change.model, "images", "list", "--present")["images"]
         )

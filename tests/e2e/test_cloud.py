@@ -7,6 +7,7 @@ The tests of this file tell one story, in order. The processor's help is not ask
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import sys
 import urllib.request
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from reclass_model.endpoints import authority
 from reclass_model.inventory import Inventory, get
 from reclass_model.repository import Repository
 from reclass_model.secrets import Keyring
@@ -76,6 +78,7 @@ class Cloud:
 
     model: Path
     values: dict[str, Any]
+    trust: ssl.SSLContext
     token: str = ""
     made: dict[str, str] = field(default_factory=dict)
 
@@ -83,7 +86,7 @@ class Cloud:
         check = get(self.values, "kubernetes:control:smoke:keystone-token")
         request = urllib.request.Request(check["url"], json.dumps(check["body"]).encode(), method="POST")
         request.add_header("Content-Type", "application/json")
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=30, context=self.trust) as answer:
             self.token = answer.headers["X-Subject-Token"]
 
     def ask(self, service: str, path: str, body: Any = None, method: str | None = None) -> Any:
@@ -94,7 +97,7 @@ class Cloud:
         request = urllib.request.Request(url, data, method=method)
         request.add_header("X-Auth-Token", self.token)
         request.add_header("Content-Type", kind)
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=60, context=self.trust) as answer:
             text = answer.read()
         return json.loads(text) if text else {}
 
@@ -119,7 +122,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         found = ostack(source.root, "lab", "up", *bundle)
         derived = Repository(Path(found["model"]))
         values = Keyring.find(derived).reveal(Inventory(derived).config_node().parameters)
-        cloud = Cloud(derived.root, values)
+        cloud = Cloud(derived.root, values, ssl.create_default_context(cadata=authority(values)))
         cloud.log_in()
         yield cloud
 

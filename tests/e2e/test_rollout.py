@@ -277,7 +277,6 @@ def go(cluster: Cluster, desired: Overlay, *, repair: bool = False) -> RolloutRe
         cluster,
         desired,
         revision="abc",
-        host=HOST,
         progress=print,
         releases=RELEASES,
         timing=QUICK,
@@ -315,13 +314,13 @@ def test_from_nothing_to_finalized_and_back(cluster: Cluster) -> None:
     assert names(static) == ["keystone-server roll"]
     assert set(static.downtime["identity"]) == {"requests", "failed", "longest_gap_s", "seconds"}
     assert names(go(cluster, overlay(tag="cccccccccccc", replicas=3))) == ["keystone-server apply"]
-    assert names(rollback(cluster, host=HOST, progress=print, timing=QUICK)) == ["keystone-server apply"]
+    assert names(rollback(cluster, progress=print, timing=QUICK)) == ["keystone-server apply"]
 
     upgrade = go(cluster, overlay("gazpacho"))
     assert names(upgrade) == [
         f"keystone-server {step}" for step in ("check", "snapshot", "expand", "migrate", "roll")
     ]
-    back = rollback(cluster, host=HOST, progress=print, timing=QUICK)
+    back = rollback(cluster, progress=print, timing=QUICK)
     assert "epoxy" in image_of(cluster) and back.blocked == {API: "gazpacho"}
     with pytest.raises(OperatorError, match="rolled back from gazpacho"):
         go(cluster, overlay("gazpacho"))
@@ -329,9 +328,9 @@ def test_from_nothing_to_finalized_and_back(cluster: Cluster) -> None:
     again = go(cluster, overlay("gazpacho"))
     assert names(again) == names(upgrade)
 
-    assert names(finalize(cluster, host=HOST, progress=print, timing=QUICK)) == ["keystone-server contract"]
+    assert names(finalize(cluster, progress=print, timing=QUICK)) == ["keystone-server contract"]
     with pytest.raises(OperatorError, match="it was finalized"):
-        rollback(cluster, host=HOST, progress=print)
+        rollback(cluster, progress=print)
     with pytest.raises(OperatorError, match="older than the deployed gazpacho"):
         go(cluster, overlay("epoxy"))
     record = deployed(cluster)
@@ -367,7 +366,7 @@ def test_old_secrets_stay_for_one_rollback_and_drift_is_seen(cluster: Cluster) -
     assert names(go(cluster, with_password("three"), repair=True)) == ["keystone-server roll"]
     assert status(cluster, with_password("three")).drift == ()
     assert secrets(cluster) == before, "the way back is still there"
-    assert names(rollback(cluster, host=HOST, progress=print, timing=QUICK))[-1] == "keystone-server roll"
+    assert names(rollback(cluster, progress=print, timing=QUICK))[-1] == "keystone-server roll"
     assert "connection = two" in str(values)
 
 
@@ -412,7 +411,6 @@ def test_a_failed_job_is_named_and_runs_again(cluster: Cluster) -> None:
             cluster,
             overlay(job=failing),
             revision="abc",
-            host=HOST,
             progress=print,
             timing=Timing(healthy=60, job=5, hopeless=2, poll=0.1),
         )

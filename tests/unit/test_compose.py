@@ -324,7 +324,7 @@ def test_what_is_written_is_closed_to_others_and_down_removes_it(
     assert {mode for name, mode in modes.items() if name.startswith("secret/")} == {0o444}
     password = keyring.reveal(get(inventory.config_node().parameters, "_param:mariadb_root_password"))
     assert password in (directory / "compose.yml").read_text()
-    assert "http://127.0.0.1:30500/v3" in (directory / "clouds.yaml").read_text()
+    assert "https://127.0.0.1:30500/v3" in (directory / "clouds.yaml").read_text()
     services = yaml.safe_load((directory / "compose.yml").read_text())["services"]
     assert services[DATABASE]["environment"]["REPLICAS"] == "1", "of a cloud that has three"
 

@@ -213,7 +213,7 @@ def test_a_hundred_workloads_take_less_than_a_second(pillar: Any) -> None:
         (API, "container.keystone.probe", {"port": "public"}, "E607", "does not say what to ask"),
         (API, "environment.PASSWORD", "?{age:0123456789ab:c2VjcmV0}", "E606", "holds a secret"),
         (API, "job.expand.phase", "later", "E610", "is 'later'"),
-        (API, "endpoint.identity.port", "admin", "E611", "no node_port"),
+        (API, "endpoint.identity", {}, "E601", "endpoint:identity has no 'url'"),
     ],
 )
 def test_what_cannot_be_rendered_is_named(

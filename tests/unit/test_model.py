@@ -220,6 +220,11 @@ def test_underlay_digest_sees_the_underlay_only() -> None:
     same = {**pillar, "keystone": {"server": {"x": 2}}}
     other = {**pillar, "pki": {"authority": {"a": {"days": 2}}}}
     assert underlay_digest(pillar) == underlay_digest(same) != underlay_digest(other)
+    own, of_pods = (
+        {**pillar, "pki": {"certificate": {"a": {"days": 1, **more}}}} for more in ({}, {"overlay": True})
+    )
+    renewed = {**pillar, "pki": {"certificate": {"a": {"days": 2, "overlay": True}}}}
+    assert underlay_digest(of_pods) == underlay_digest(renewed) != underlay_digest(own)
 
 
 def test_git(repository: Repository) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import http.server
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ from kubernetes_formula.rollout.plan import finalization, in_order, return_to
 from kubernetes_formula.rollout.probes import Probes, combined
 from kubernetes_formula.rollout.record import DONE, RUNNING, StepResult, begin, close, overlay_digest
 from kubernetes_formula.rollout.rollouts import Deployed, deploy_steps, manual_job
+from reclass_model.certificates import Request, new_key, to_pem
 from reclass_model.errors import OperatorError
 from tests.golden.overlay import API, DATABASE, overlay_of, read_pillar, with_release
 
@@ -401,6 +405,27 @@ def test_probes_measure_ten_requests_a_second_and_the_longest_gap(server: str) -
     assert result["requests"] / result["seconds"] >= 10
     assert 3 <= result["failed"] < result["requests"]
     assert 0.4 < result["longest_gap_s"] < 1.2
+
+
+def test_probes_trust_the_authority_that_they_are_told(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    authority, key = new_key(), new_key()
+    root = Request("authority", now, 1).self_signed(authority)
+    leaf = Request("edge", now, 1, names=["127.0.0.1"]).signed(key, root, authority)
+    (tmp_path / "edge.pem").write_text(to_pem(leaf) + to_pem(key))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "edge.pem")
+    Answers.status = 200
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = {"identity": f"https://127.0.0.1:{server.server_address[1]}/v3"}
+        with Probes(url, to_pem(root)) as told, Probes(url) as untold:
+            time.sleep(0.5)
+        server.shutdown()
+    good, bad = told.results()["identity"], untold.results()["identity"]
+    assert good["requests"] >= 3 and good["failed"] == 0
+    assert bad["failed"] == bad["requests"] >= 3
 
 
 def test_an_endpoint_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

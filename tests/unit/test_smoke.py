@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ import yaml
 from cli.workflows import smoke
 from cli.workflows.smoke import Check, run_checks
 from reclass_model.errors import OperatorError
-from reclass_model.inventory import Inventory
+from reclass_model.inventory import Inventory, get
 from reclass_model.repository import Repository
 from reclass_model.secrets import Keyring
 from reclass_model.validation import validate
@@ -25,8 +27,8 @@ PASSWORD = "${_param:keystone_admin_password}"
 class Cloud(ThreadingHTTPServer):
     """Gives a token, keeps servers that take some time to become what they are asked to."""
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Api)
+    def __init__(self, address: str = "127.0.0.1") -> None:
+        super().__init__((address, 0), Api)
         self.seen: list[tuple[str, str, bytes]] = []
         self.asked = 0
         self.servers: set[str] = set()
@@ -34,7 +36,8 @@ class Cloud(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        scheme = "https" if isinstance(self.socket, ssl.SSLSocket) else "http"
+        return f"{scheme}://{self.server_name}:{self.server_port}"
 
 
 class Api(BaseHTTPRequestHandler):
@@ -185,6 +188,32 @@ def test_a_wrong_answer_is_told_with_its_words(cloud: Cloud, declare: Declare) -
     assert found["a-server"].result == "skipped" and "a-server (cleanup)" not in found
 
 
+def test_what_the_models_authority_signed_is_trusted_for_its_names_alone(
+    cloud: Cloud, declare: Declare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inventory = declare({})
+    served = get(inventory.config_node().parameters, "kubernetes:control:workload:haproxy-edge:secret")
+    pem = tmp_path / "edge.pem"
+    pem.write_text(Keyring.find(inventory.repository).reveal(served["/etc/haproxy/secret/edge.pem"]["data"]))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(pem)
+    monkeypatch.setenv(
+        "REQUESTS_CA_BUNDLE", str(pem)
+    )  # of another program: what is trusted is the model's to say
+    with Cloud("127.0.0.2") as elsewhere:
+        threading.Thread(target=elsewhere.serve_forever, args=(0.01,), daemon=True).start()
+        for server in (cloud, elsewhere):
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        found = {
+            check.name: check
+            for check in run(declare({**checks(cloud.url), "other": {"url": f"{elsewhere.url}/tokens"}}))
+        }
+        elsewhere.shutdown()
+    assert cloud.url.startswith("https://")
+    assert [check.name for check in found.values() if check.result != "ok"] == ["other"], found
+    assert "certificate" in found["other"].detail.lower()
+
+
 def test_an_interrupted_run_removes_what_it_made(
     cloud: Cloud, declare: Declare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,10 +236,8 @@ def test_a_check_that_needs_what_nobody_gives_is_refused(declare: Declare) -> No
     wanted = checks("http://127.0.0.1:1")
     wanted["the-token"]["order"] = 25
     wanted["of-a-machine"]["needs"] = {"mariadb-servr": {}}
-    wanted["upload"]["authority"] = "nobody"
     errors = validate(declare(wanted).repository).errors
     assert [(error.code, error.path.split(":")[3]) for error in errors if error.path] == [
-        ("E104", "upload"),
         ("E208", "of-a-machine"),
         ("E211", "a-server"),
         ("E211", "a-server"),
