@@ -44,8 +44,8 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Service:
-    """A container and how it is: created, starting, running, healthy, unhealthy, restarting; a Job's: working, done;
-    failed.
+    """A container and how it is: created, starting, running, healthy, unhealthy, restarting, stopped; a Job's: working,
+    done; failed.
     """
 
     name: str
@@ -210,7 +210,8 @@ def _service(inspected: Mapping[str, Any]) -> Service:
         word = "working" if ends else state.get("Health", {}).get("Status", "running")
         detail = f"since {state['StartedAt'][:19]}"
     elif state["Status"] == "exited":
-        word = "done" if ends and not state["ExitCode"] else "failed"
+        # Docker starts again what ended by itself: what did not end by itself was stopped, by Compose that replaces it
+        word = ("failed" if state["ExitCode"] else "done") if ends else "stopped"
         detail = f"ended with {state['ExitCode']} at {state['FinishedAt'][:19]}"
     else:
         word, detail = state["Status"], f"ended {crashes} times" if crashes else ""

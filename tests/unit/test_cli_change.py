@@ -77,6 +77,15 @@ def test_replicas_touch_no_image(repository: Repository, run: Run) -> None:
     ]
 
 
+def test_a_new_certificate_rolls_the_edge_alone(repository: Repository, run: Run) -> None:
+    run("pki", "rotate", "edge")
+    repository.commit("Another certificate", [repository.pki_dir])
+    plan = run("plan", "--from", "HEAD~1")
+    assert [(pod["name"], pod["action"]) for pod in plan["pods"]] == [("haproxy-edge", "restart")]
+    assert (plan["images"], plan["nodes"], plan["impact"]) == ([], [], "none")
+    assert [step["name"] for step in plan["steps"]] == ["prepare", "haproxy-edge roll"]
+
+
 def test_an_upgrade_expands_migrates_rolls_and_leaves_contract_to_finalize(
     repository: Repository, run: Run
 ) -> None:
@@ -122,7 +131,7 @@ def test_the_plan_for_people_says_what_where_and_in_which_order(
     for words in (
         "keystone:server:token:expiration: 3600 → 7200",
         f"{CLUSTER}/overlay/keystone.yml:",
-        "1 to bake, 2 reused",
+        "1 to bake, 3 reused",
         "~ Deployment openstack/keystone-server",
         "Machines  none",
         "1. keystone-server roll",
@@ -183,7 +192,7 @@ def test_secrets_are_masked_unless_revealed(repository: Repository, run: Run) ->
 
 def test_images_know_their_tags_and_users_offline(run: Run) -> None:
     images = {image["role"]: image for image in run("images", "list")["images"]}
-    assert set(images) == {"keystone:server", "mariadb:server", "memcached:server"}
+    assert set(images) == {"haproxy:edge", "keystone:server", "mariadb:server", "memcached:server"}
     assert images["keystone:server"]["used_by"] == ["keystone-rotation", "keystone-server"]
     assert all(image["present"] is None for image in images.values())
 

@@ -244,7 +244,7 @@ CONTAINERS = [
     ("job", {"Status": "exited", "ExitCode": 0}, "on-failure", 0, "done"),
     ("long-job", {"Status": "running", "ExitCode": 0}, "on-failure", 0, "working"),
     ("bad-job", {"Status": "exited", "ExitCode": 3}, "on-failure", 0, "failed"),
-    ("gone", {"Status": "exited", "ExitCode": 0}, "unless-stopped", 0, "failed"),
+    ("gone", {"Status": "exited", "ExitCode": 0}, "unless-stopped", 0, "stopped"),
     ("crashes", {"Status": "restarting", "ExitCode": 1}, "unless-stopped", 7, "failed"),
     ("again", {"Status": "restarting", "ExitCode": 1}, "unless-stopped", 1, "restarting"),
     ("new", {"Status": "created", "ExitCode": 0}, "unless-stopped", 0, "created"),

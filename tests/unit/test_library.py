@@ -160,10 +160,12 @@ def test_a_service_is_yaml_alone(cloud: Repository) -> None:
         assert any(name.startswith("ledger-api") for name in services)
 
         plan = run(cloud, "plan", "--from", "HEAD~1")
-        assert [image["name"] for image in plan["images"] if image.get("action") != "reuse"] == ["ledger-api"]
+        changed = [image["name"] for image in plan["images"] if image.get("action") != "reuse"]
+        assert changed == ["haproxy-edge", "ledger-api"]
         assert {change["name"] for change in plan["objects"]} >= {"ledger-api"}
         assert {step["name"] for step in plan["steps"] if step["workload"] not in ("ledger-api", "")} == {
-            "mariadb-server users"
+            "haproxy-edge roll",
+            "mariadb-server users",
         }
         assert plan["nodes"] == []
     finally:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -127,6 +129,54 @@ def test_a_user_has_one_number_and_a_port_one_service(cloud: Repository) -> None
         if "node_port" in port
     ]
     assert len(ports) == len(set(ports))
+
+
+@pytest.mark.parametrize("nova", ["system.nova.controller", "system.nova.controller.single_pod"])
+def test_the_edge_is_where_clients_are_sent_and_leads_to_the_services(cloud: Repository, nova: str) -> None:
+    replace(cloud.cluster_dir / "overlay" / "init.yml", "- system.nova.controller\n", f"- {nova}\n")
+    values = parameters(cloud)
+    workloads = get(values, WORKLOADS)
+    edge = workloads["haproxy-edge"]
+    files = get(values, "haproxy:edge:image:config").values()
+    sections = re.findall(
+        r"bind :(\d+) ssl .*(?:\n  .*)*\n  server \S+ (\S+):(\d+)\n", "".join(f["data"] for f in files)
+    )
+    outside = {name: port for name, port in edge["container"]["haproxy"]["ports"].items() if name != "health"}
+    assert {int(port) for port, _, _ in sections} == {port["node_port"] for port in outside.values()}
+    assert all(port["port"] == port["node_port"] for port in outside.values())
+    assert {
+        name
+        for name, workload in workloads.items()
+        for container in workload["container"].values()
+        for port in container.get("ports", {}).values()
+        if "node_port" in port
+    } == {"haproxy-edge"}
+    for _, host, port in sections:
+        name, domain = host.split(".", 1)
+        served = [
+            each["port"]
+            for one in workloads[name]["container"].values()
+            for each in one.get("ports", {}).values()
+        ]
+        assert domain == "openstack.svc.cluster.local" and int(port) in served
+        assert name in edge["upgrade"]["after"], f"the edge takes its port before {name} has let it go"
+    urls = [service["url"]["public"] for service in get(values, "keystone:server:catalog").values()]
+    urls += [endpoint["url"] for endpoint in edge["endpoint"].values()] + [
+        get(values, "_param:nova_console_url")
+    ]
+    for url in urls:
+        found = urlsplit(url)
+        assert found.scheme == "https" and found.port in {port["node_port"] for port in outside.values()}, url
+
+
+def test_a_lab_may_do_without_tls(cloud: Repository) -> None:
+    replace(cloud.cluster_dir / "init.yml", "  _param:\n", "  _param:\n    public_scheme: http\n")
+    assert validate(cloud).errors == []
+    values = parameters(cloud)
+    assert get(values, "_param:keystone_public_url").startswith("http://")
+    files = get(values, "haproxy:edge:image:config").values()
+    assert not any("ssl crt" in file["data"] for file in files)
+    assert any("X-Forwarded-Proto http\n" in file["data"] for file in files)
 
 
 def test_what_pods_mount_is_a_directory_of_their_machines(cloud: Repository) -> None:
