@@ -119,7 +119,7 @@ def cloud(tag: str = "one", **after: Any) -> Overlay:
 
 
 def go(cluster: Cluster, desired: Overlay, tell: Any = print, timing: Timing = QUICK) -> RolloutRecord:
-    return deploy(cluster, desired, revision="abc", host="127.0.0.1", progress=tell, timing=timing)
+    return deploy(cluster, desired, revision="abc", progress=tell, timing=timing)
 
 
 def latest(cluster: Cluster) -> dict[str, StepResult]:
@@ -217,7 +217,7 @@ def test_running_services_are_rolled_one_at_a_time_and_back_again(cluster: Clust
     go(cluster, cloud(a={}, b={}, c={}))
     for record in (
         go(cluster, cloud("two", a={}, b={}, c={})),
-        rollback(cluster, host="127.0.0.1", progress=print, timing=QUICK),
+        rollback(cluster, progress=print, timing=QUICK),
     ):
         assert len(record.steps) == 3 and most_at_once(record.steps) == 1
 
