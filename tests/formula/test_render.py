@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import shutil
 import subprocess
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from reclass_model.certificates import Request, new_key, to_pem
 from reclass_model.inventory import Inventory
 from reclass_model.repository import Repository
 from reclass_model.secrets import Keyring
-from reclass_model.validation.preflight import judge
+from reclass_model.validation.preflight import judge, questions
 
 MODELS = Callable[[str], Repository]
 CASES = [
@@ -151,12 +152,13 @@ def test_systems_are_those_of_preflight(models: MODELS) -> None:
         ("article", "kmst01", systems),
         ("aio", "aio01", systems),
     ):
-        node = Inventory(models(topology)).node(node_of(models(topology), short))
-        disk = dict.fromkeys(node.parameters["preflight"]["disk"], 1 << 20)
-        facts = {"modules": {}, "memory": 1 << 30, "disk": disk, "clock": None}
-        facts |= {"unreachable": [], "too_small": [], "names": {}, "foreign": [], "devices": {}}
+        nodes = list(Inventory(models(topology)).nodes())
+        node = next(each for each in nodes if each.name == node_of(models(topology), short))
+        asked = questions(nodes)[node.name]
+        facts = {"modules": {}, "memory": 1 << 30, "disk": defaultdict(lambda: 1 << 20), "clock": 0}
+        facts |= {"unreachable": [], "too_small": [], "not_pinged": False, "names": {}, "foreign": []}
         for system in systems:
-            codes = {problem.code for problem in judge(node, {**facts, "system": system}, {})}
+            codes = {problem.code for problem in judge(node, asked, {**facts, "system": system}, {})}
             assert ("E240" in codes) == (system not in allowed), f"{system} on {short}"
 
 
