@@ -94,6 +94,17 @@ def test_artifact_without_checksum(
     assert done["result"] is False and "bundle verify --record" in done["comment"]
 
 
+def test_artifact_that_the_bundle_does_not_have() -> None:
+    from salt.exceptions import MinionError
+
+    def gone(source: str, source_hash: str) -> str:
+        raise MinionError("Error: HTTP 404")
+
+    bundle = load("_modules/bundle.py", False, {"cp.cache_file": gone})
+    with pytest.raises(ValueError, match=r"cannot be fetched .*HTTP 404"):
+        bundle.fetch("http://bundle/nowhere", "0" * 64)
+
+
 def test_artifact_without_the_member(
     artifact: Callable[[bool], Any], archive: tuple[str, str], tmp_path: Path
 ) -> None:

@@ -2,15 +2,21 @@
 
 import hashlib
 
+from salt.exceptions import SaltException
+
 
 def fetch(source, sha256):
     """Path of the artifact at `source` (file:// in place, http(s):// cached); ValueError if it is absent or another."""
     if source.startswith("file://"):
         path = source.removeprefix("file://")
     else:
-        path = __salt__["cp.cache_file"](source, source_hash=sha256)
-    if not path:
-        raise ValueError("cannot be fetched (is bundle:url right, and does the bundle have it?)")
+        path, why = "", ""
+        try:
+            path = __salt__["cp.cache_file"](source, source_hash=sha256)
+        except (SaltException, OSError) as error:
+            why = f": {error}"
+        if not path:
+            raise ValueError(f"cannot be fetched (is bundle:url right, and does the bundle have it?){why}")
     digest = hashlib.sha256()
     with open(path, "rb") as artifact:
         while block := artifact.read(1 << 20):
