@@ -53,30 +53,32 @@ def seven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
     """`init --defaults` with a second rack, and a top-of-rack switch in each; brought up with every run rehearsed."""
     with model(ANSWERS, tmp_path_factory) as source:
         made = Machines(source)
-        for machine in SECOND_RACK:
-            move(made, machine, "r2")
-        made.configure(
-            {
-                "pki": {
-                    "secret": {
-                        f"bgp-{rack}": {"format": "password", "shared": True, "value": None} for rack in RACKS
-                    }
-                },
-                "calico": {
-                    "bgp": {
-                        "peer": {
-                            rack: {
-                                "address": address,
-                                "as_number": number,
-                                "rack": rack,
-                                "password": f"${{pki:secret:bgp-{rack}:value}}",
-                            }
-                            for rack, (address, number) in RACKS.items()
+        if not lab.status(source).nodes:
+            for machine in SECOND_RACK:
+                move(made, machine, "r2")
+            made.configure(
+                {
+                    "pki": {
+                        "secret": {
+                            f"bgp-{rack}": {"format": "password", "shared": True, "value": None}
+                            for rack in RACKS
                         }
-                    }
-                },
-            }
-        )
+                    },
+                    "calico": {
+                        "bgp": {
+                            "peer": {
+                                rack: {
+                                    "address": address,
+                                    "as_number": number,
+                                    "rack": rack,
+                                    "password": f"${{pki:secret:bgp-{rack}:value}}",
+                                }
+                                for rack, (address, number) in RACKS.items()
+                            }
+                        }
+                    },
+                }
+            )
         made.start(rehearse=True)
         yield made
 
