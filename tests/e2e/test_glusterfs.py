@@ -35,7 +35,7 @@ def test_what_one_writes_another_reads(pool: Machines) -> None:
     pool.on("ctl01", f"echo hello > {VOLUME}/hello")
     assert pool.on("ctl03", f"cat {VOLUME}/hello") == "hello"
     assert pool.on("ctl02", f"stat -c '%u %a' {VOLUME}/data") == "42421 700"
-    assert {"glance-images", "keystone-keys"} == set(pool.on("ctl02", "gluster volume list").split())
+    assert {"glance-images", "keystone-keys"} <= set(pool.on("ctl02", "gluster volume list").split())
 
 
 def test_a_dead_brick_stops_no_writer_and_heals(pool: Machines) -> None:

@@ -155,6 +155,24 @@ def test_node_labels_and_taints() -> None:
     assert state._difference(NODE, {"ostack-k8s.io/role-old": "true"}, {}, {"x/y": None}) == ({}, {})
 
 
+def test_many_nodes_are_asked_for_at_once_and_one_that_differs_once_more() -> None:
+    named = {"metadata": {**NODE["metadata"], "name": "one"}, "spec": NODE["spec"]}
+    said: list[tuple[str, ...]] = []
+
+    def run(_: str, *arguments: str) -> dict[str, Any]:
+        said.append(arguments[:3])
+        answer: dict[str, Any] = named if arguments[1] == "node" else {"items": [named]}
+        return {"retcode": 0, "stdout": json.dumps(answer), "stderr": ""}
+
+    state = load("_states/kubernetes_node.py", False, {"kubectl.run": run})
+    state.__context__ = {}
+    old = {"ostack-k8s.io/role-old": "true"}
+    assert state.reconciled("one", old)["changes"] == {}
+    assert state.reconciled("two", old)["comment"].startswith("two has not joined")
+    assert state.reconciled("one", {})["changes"]["labels"]["new"] == {"ostack-k8s.io/role-old": None}
+    assert said == [("get", "nodes", "-o"), ("get", "node", "one"), ("patch", "node", "one")]
+
+
 def kubectl(answers: dict[str, tuple[int, str, str]]) -> Callable[..., dict[str, Any]]:
     """kubectl that answers by its first words; what it was asked is in `asked`."""
 

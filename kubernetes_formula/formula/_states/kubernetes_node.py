@@ -8,6 +8,7 @@ import json
 import time
 
 OURS = "ostack-k8s.io/"
+LISTED, LISTED_SECONDS = "ostack-k8s nodes", 10
 
 
 def reconciled(
@@ -24,7 +25,8 @@ def reconciled(
     An annotation whose value is None goes; others than the given are left alone.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "labels and taints are as wanted"}
-    node = _wait(kubeconfig, name, timeout if joins and not __opts__["test"] else 0)
+    waits = joins and not __opts__["test"]
+    node = _wait(kubeconfig, name, timeout) if waits else _listed(kubeconfig).get(name)
     if node is None:
         if __opts__["test"]:
             comment = "would be labelled when it has joined"
@@ -38,6 +40,9 @@ def reconciled(
         return ret
     if __opts__["test"]:
         return {**ret, "result": None, "changes": changes, "comment": "would be changed"}
+    # Taints are written as a whole, and others write some of them: those of this moment.
+    node = _wait(kubeconfig, name, 0) or node
+    patch, changes = _difference(node, labels, taints or {}, annotations or {})
     done = __salt__["kubectl.run"](kubeconfig, "patch", "node", name, "--type=merge", "-p", json.dumps(patch))
     if done["retcode"] != 0:
         return {**ret, "result": False, "comment": done["stderr"]}
@@ -109,6 +114,17 @@ def _difference(node, labels, taints, annotations):
         patch["spec"] = {"taints": [taint for taint in current if taint not in mine] + ours}
         changes["taints"] = {"old": mine, "new": ours}
     return patch, changes
+
+
+def _listed(kubeconfig):
+    """Every Node by its name, asked once in a run: a state for each of many would ask as often."""
+    asked, nodes = __context__.get(LISTED, (0.0, {}))
+    if time.monotonic() - asked > LISTED_SECONDS:
+        got = __salt__["kubectl.run"](kubeconfig, "get", "nodes", "-o", "json")
+        found = json.loads(got["stdout"])["items"] if got["retcode"] == 0 else []
+        nodes = {node["metadata"]["name"]: node for node in found}
+        __context__[LISTED] = (time.monotonic(), nodes)
+    return nodes
 
 
 def _wait(kubeconfig, name, timeout):
