@@ -286,9 +286,8 @@ def test_another_version_is_refused_by_the_plain_run(ha: Machines) -> None:
     path = ha.source.cluster_dir / "init.yml"
     path.write_text(path.read_text().replace(f'kubernetes_version: "{OLD}"', f'kubernetes_version: "{NEW}"'))
     ha.commit("Another Kubernetes")
-    with pytest.raises(OperatorError, match="failed") as caught:
+    with pytest.raises(OperatorError, match=r"1\.36\.3 runs, the model says 1\.37\.2: .*ostack\.upgrade"):
         ha.up()
-    assert "ostack.upgrade" in str([problem.message for problem in caught.value.problems])
     assert versions(ha) == {OLD}
 
 
