@@ -71,6 +71,7 @@ CODES: dict[str, str] = {
     "E212": "a certificate, key or secret is declared, and not issued",
     "E213": "more machines than a full BGP mesh takes, and fewer than two route reflectors",
     "E214": "clients ask for a name that the certificate they are shown does not have",
+    "E215": "clients ask for the address of a machine that runs no pods",
     "E230": "a machine does not answer the Salt master",
     "E240": "a machine runs a system that is not supported",
     "E241": "a machine's kernel lacks a module",

@@ -28,6 +28,7 @@ from reclass_model.variables import used
 ROLES_FILE = Path(__file__).parent.parent / "template" / "roles.yml"
 ETCD_MEMBERS = "etcd:server:member"
 LABELS = "kubernetes:pool:labels"
+PODS = "kubernetes.pool"  #: the application of machines that run pods
 BALANCER = "calico:balancer:cidr"
 BGP = "calico:bgp"
 NODES = "kubernetes:common:node"
@@ -63,9 +64,7 @@ class Cluster:
         own = parameters.get("_param")
         own = own if isinstance(own, Mapping) else {}
         roles = frozenset(name.rsplit(".", 1)[1] for name in node.classes if name.startswith("system.role."))
-        labels = (
-            get(parameters, LABELS, None) if get(parameters, "kubernetes:pool", None) is not None else None
-        )
+        labels = get(parameters, LABELS, {}) if PODS in node.applications else None
         self.machines.append(_Machine(node.name, own.get("address"), roles, labels))
         networks = tuple(
             sorted((key, str(value)) for key, value in own.items() if key.endswith("_network") and value)
@@ -272,7 +271,7 @@ class Cluster:
     # --- endpoints ---
 
     def _endpoints(self, config: Node) -> Iterator[Problem]:
-        """Clients refuse a certificate that does not have the name which they ask for."""
+        """Clients reach machines that run pods, and refuse a certificate without the name which they ask for."""
         name = get(config.parameters, CERTIFICATE, None)
         if not name:
             return
@@ -283,12 +282,23 @@ class Cluster:
             yield self._at(config.name, CERTIFICATE, "E104", what, hint)
             return
         path = f"pki:certificate:{name}:names"
-        entries = {str(value or key): key for key, value in _present(known[name].get("names") or {}).items()}
+        entries: dict[str, str] = {}  #: of several that are the same, the first
+        for key, value in _present(known[name].get("names") or {}).items():
+            entries.setdefault(str(value or key), key)
         issued = names_in(known[name].get("certificate") or "")  # one that is not there at all is E212
         asked: dict[str, str] = {}
         for place, host in hosts(config.parameters):
             asked.setdefault(host, place)
+        idle = {machine.address: machine.name for machine in self.machines if machine.labels is None}
         for host, place in sorted(asked.items()):
+            if host in idle:
+                what = (
+                    f"clients ask for {host}, the address of {idle[host]}, which runs no pods: nobody answers"
+                )
+                hint = "take one of a machine that runs pods, or one from calico:balancer:cidr"
+                where = f"{path}:{entries[host]}" if host in entries else place
+                yield self._at(config.name, where, "E215", what, hint)
+                continue
             if host not in entries:
                 what = f"clients ask for {host}, which is no name of the certificate {name}"
                 hint = f"{path}: {{{host}: {{}}}}, then `ostack-k8s pki issue`"
