@@ -10,7 +10,7 @@ import json
 import os
 import time
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -52,17 +52,24 @@ _LAST_WORDS_SECONDS = 3.0
 _CONNECTIONS = (
     16  # kept open; more than the threads that ask: the steps of a rollout, its lease, whoever started it
 )
+#: Said of a field: of a StatefulSet's up to Kubernetes 1.36, and of all others.
+_UNCHANGEABLE = ("updates to", "field is immutable")
 _PASSING = (429, 500, 502, 503, 504)  #: overloaded, starting, or without a leader of etcd for a moment
 
 
 class Refused(OperatorError):
     """The API server said no; `status` is its HTTP status."""
 
-    def __init__(self, message: str, status: int, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, status: int, hint: str | None = None, causes: Iterable[str] | None = None
+    ) -> None:
+        """`causes`: what is wrong with each field, where the server says that."""
         super().__init__(message, code="E640", hint=hint)
         self.status = status
-        #: Whether it would take the object anew, but no change of the one that is there.
-        self.immutable = status == 422 and "Forbidden: updates to" in message
+        #: Whether it would take the object anew, but no change of the one that is there: nothing else is wrong.
+        self.immutable = status == 422 and all(
+            any(words in cause for words in _UNCHANGEABLE) for cause in causes or (message,)
+        )
 
 
 class Cluster:
@@ -271,9 +278,12 @@ def _path_of(item: Object) -> str:
 
 
 def _refusal(method: str, path: str, status: int, data: bytes) -> Refused:
+    causes: list[str] = []
     try:
-        message = json.loads(data)["message"]
+        answer = json.loads(data)
+        message = answer["message"]
+        causes = [cause["message"] for cause in (answer.get("details") or {}).get("causes") or ()]
     except (ValueError, KeyError, TypeError):
         message = data.decode(errors="replace").strip() or f"HTTP status {status}"
     hint = "is this the certificate of the cluster's own CA?" if status in (401, 403) else None
-    return Refused(f"the Kubernetes API refused {method} {path}: {message}", status, hint)
+    return Refused(f"the Kubernetes API refused {method} {path}: {message}", status, hint, causes)

@@ -14,7 +14,7 @@ import pytest
 
 from kubernetes_formula.manifests import Overlay
 from kubernetes_formula.rollout import Cluster, Records
-from kubernetes_formula.rollout.cluster import Refused
+from kubernetes_formula.rollout.cluster import Refused, _refusal
 from kubernetes_formula.rollout.lease import NAME, Lease
 from kubernetes_formula.rollout.record import NAMESPACE, begin
 from reclass_model.errors import OperatorError
@@ -170,3 +170,21 @@ def test_the_way_back_is_not_forgotten_however_many_deploys_failed_since(
         records.save(replace(record, id=f"{number:02}"))
     records.forget_old("01")
     assert records.identities() == ["01", *(f"{number:02}" for number in range(4, 14))]
+
+
+@pytest.mark.parametrize(
+    ("causes", "immutable"),
+    [
+        (["Forbidden: updates to statefulset spec for fields other than 'replicas' are forbidden"], True),
+        (['Invalid value: "b": field is immutable', 'Invalid value: "Parallel": field is immutable'], True),
+        (['Invalid value: "b": field is immutable', "Required value"], False),
+        (["Required value"], False),
+    ],
+)
+def test_an_object_is_made_anew_only_where_its_change_is_all_that_is_wrong(
+    causes: list[str], immutable: bool
+) -> None:
+    message = f"StatefulSet.apps is invalid: [{', '.join(causes)}]"
+    status = {"message": message, "details": {"causes": [{"message": cause} for cause in causes]}}
+    assert _refusal("PATCH", "/x", 422, json.dumps(status).encode()).immutable is immutable
+    assert not _refusal("PATCH", "/x", 409, json.dumps(status).encode()).immutable
