@@ -67,7 +67,10 @@ def answers(machines: list[str], master: str = "", timeout: int = ANSWER_SECONDS
     until = time.monotonic() + timeout
     with salt.client.LocalClient(mopts=__opts__) as client:
         while True:
-            asked = client.cmd_iter(sorted(missing), "test.ping", tgt_type="list", timeout=5)
+            # Short rounds: a machine that is new asks for its key again in a moment, and would be waited for in vain.
+            asked = client.cmd_iter(
+                sorted(missing), "test.ping", tgt_type="list", timeout=2, gather_job_timeout=2
+            )
             # one that never came is told too, with "failed"
             missing -= {
                 machine for answer in asked for machine, said in answer.items() if said.get("ret") is True
