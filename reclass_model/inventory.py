@@ -30,6 +30,11 @@ class Node:
     applications: tuple[str, ...]  #: Salt states, in the order they run
     parameters: dict[str, Any]  #: the pillar, with `_reclass_`
 
+    @property
+    def runs_pods(self) -> bool:
+        """Whether a kubelet runs there."""
+        return "kubernetes.pool" in self.applications
+
 
 class Inventory:
     """All machines of a repository."""

@@ -26,7 +26,6 @@ def live_problems(inventory: Inventory, progress: Callable[[str], None]) -> list
     Raises OperatorError E033 where no Salt master is.
     """
     from reclass_model.difference import underlay_digest
-    from reclass_model.inventory import get
     from reclass_model.validation import preflight
 
     nodes = {node.name: node for node in inventory.nodes()}
@@ -38,7 +37,7 @@ def live_problems(inventory: Inventory, progress: Callable[[str], None]) -> list
     sessions = _ask(there, "calico.sessions", {})
     certificates = _ask(there, "certificates.installed", {}, COMPILING_SECONDS)
     now = datetime.now(UTC)
-    names = {str(get(node.parameters, "_param:address", "")): name for name, node in nodes.items()}
+    names = _by_address(nodes)
     silent = {address for address, name in names.items() if not isinstance(facts.get(name), dict)}
     found = []
     for name, node in nodes.items():
@@ -60,6 +59,13 @@ def live_problems(inventory: Inventory, progress: Callable[[str], None]) -> list
     return found
 
 
+def _by_address(nodes: Mapping[str, Node]) -> dict[str, str]:
+    """Address → machine, to speak of machines by name."""
+    from reclass_model.inventory import get
+
+    return {str(get(node.parameters, "_param:address", "")): name for name, node in nodes.items()}
+
+
 def _no_answer(node: str, said: Any = None) -> Problem:
     words = f": {said}" if said else ""
     hint = "on it: systemctl status salt-minion; on the master: salt-key --list all"
@@ -71,7 +77,6 @@ def network_problems(inventory: Inventory) -> list[Problem] | None:
 
     Raises OperatorError E031, E033 when the Salt master of this machine cannot be asked, or is not this cloud's.
     """
-    from reclass_model.inventory import get
 
     if not MASTER.is_file():
         return None
@@ -79,7 +84,7 @@ def network_problems(inventory: Inventory) -> list[Problem] | None:
     sessions = _ask(nodes, "calico.sessions", {})
     if not sessions:
         raise OperatorError("no machine answers the Salt master", code="E033", hint="salt-key --list all")
-    names = {str(get(node.parameters, "_param:address", "")): name for name, node in nodes.items()}
+    names = _by_address(nodes)
     silent = {address for address, name in names.items() if name not in sessions}
     found: list[Problem] = []
     for name in nodes:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from reclass_model.inventory import Inventory
 
 APPLIED = "ostack-k8s.io/applied"  # an annotation of the Node, written by the formula's last state
-KUBELET = "kubernetes.pool"  # the state of machines that run pods
 
 
 def require_applied(cluster: Cluster, inventory: Inventory, overlay: Overlay) -> None:
@@ -37,7 +36,7 @@ def unapplied(inventory: Inventory, overlay: Overlay, applied: Mapping[str, str]
     selectors = _selectors(overlay)
     found = []
     for node in inventory.nodes():
-        if KUBELET not in node.applications or applied.get(node.name) == underlay_digest(node.parameters):
+        if not node.runs_pods or applied.get(node.name) == underlay_digest(node.parameters):
             continue
         labels = get(node.parameters, "kubernetes:pool:labels", None) or {}
         waiting = sorted(name for name, wanted in selectors.items() if wanted.items() <= labels.items())

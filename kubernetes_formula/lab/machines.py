@@ -33,7 +33,6 @@ ADDRESS = "ostack-k8s.lab.address"
 OWNER = "ostack-k8s.lab.owner"  #: label: who holds the keys it was made with (age public key)
 BLUEPRINT = "ostack-k8s.lab.blueprint"  #: label: digest of what the container was made from
 ROLE_CLASS = "system.role."
-PODS = "kubernetes.pool"  #: application of a machine that runs pods: it waits for the API
 BUNDLE = "/srv/ostack-k8s/bundle"  #: where the config machine sees the bundle, which it serves
 BUILDER_SOCKET = "/run/docker.sock"  #: where the config machine sees the engine that builds images
 VOLUMES = {
@@ -88,7 +87,7 @@ def blueprints(nodes: Iterable[Node], cluster: str, only: Collection[str] = ()) 
         )
         container = f"{cluster}-{node.name.partition('.')[0]}"
         found.append(Blueprint(node.name, str(node.parameters["_param"]["address"]), roles, container))
-        if PODS in node.applications:
+        if node.runs_pods:
             with_pods.add(node.name)
     known = frozenset().union(*(machine.roles for machine in found))
     if unknown := sorted(set(only) - known):

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from reclass_model.inventory import Node
 
 PEERS = "calico:bgp:peer"
-MACHINES = "kubernetes.pool"  #: the application of machines with pods: those speak BGP
 #: The configuration comes with the environment, so that another one is another blueprint.
 _COMMAND = (
     'mkdir -p /run/bird && printf %s "$BIRD" > /etc/bird/bird.conf && exec bird -f -s /run/bird/bird.ctl'
@@ -45,7 +44,7 @@ def switches(nodes: Iterable[Node]) -> tuple[Switch, ...]:
     members: dict[str, dict[str, tuple[str, int]]] = {}
     for node in nodes:
         known = get(node.parameters, PEERS, None)
-        if not known or MACHINES not in node.applications:
+        if not known or not node.runs_pods:
             continue
         own = (
             str(get(node.parameters, "calico:node:address")),
@@ -68,11 +67,7 @@ def missing(nodes: Iterable[Node], own: Mapping[str, Mapping[str, Any]]) -> dict
     `own`: those that the model has from an earlier derivation; they stay as they are while their rack needs one.
     """
     everyone = list(nodes)
-    members = [
-        node
-        for node in everyone
-        if MACHINES in node.applications and get(node.parameters, PEERS, None) is not None
-    ]
+    members = [node for node in everyone if node.runs_pods and get(node.parameters, PEERS, None) is not None]
     if len(members) < 2:  # there is nothing between one machine and itself
         return {}
     racks = {str(rack) for node in members if (rack := get(node.parameters, "_param:rack", None))}

@@ -28,7 +28,6 @@ from reclass_model.variables import used
 ROLES_FILE = Path(__file__).parent.parent / "template" / "roles.yml"
 ETCD_MEMBERS = "etcd:server:member"
 LABELS = "kubernetes:pool:labels"
-PODS = "kubernetes.pool"  #: the application of machines that run pods
 BALANCER = "calico:balancer:cidr"
 BGP = "calico:bgp"
 NODES = "kubernetes:common:node"
@@ -64,7 +63,7 @@ class Cluster:
         own = parameters.get("_param")
         own = own if isinstance(own, Mapping) else {}
         roles = frozenset(name.rsplit(".", 1)[1] for name in node.classes if name.startswith("system.role."))
-        labels = get(parameters, LABELS, {}) if PODS in node.applications else None
+        labels = get(parameters, LABELS, {}) if node.runs_pods else None
         self.machines.append(_Machine(node.name, own.get("address"), roles, labels))
         networks = tuple(
             sorted((key, str(value)) for key, value in own.items() if key.endswith("_network") and value)
