@@ -350,7 +350,10 @@ class Executor:
         return [wanted[each] for each in step.objects]
 
     def _prune(self, record: RolloutRecord) -> None:
-        """Delete what carries our label and no model knows; Secrets and Jobs of the previous object set stay."""
+        """Delete what carries our label, belongs to nothing else and no model knows.
+
+        Secrets and Jobs of the previous object set stay; so do the Jobs that a CronJob has made, which are its own.
+        """
         before = self._records.find(record.previous) if record.previous else None
         desired, previous = record.desired, before.desired if before else Overlay()
         known, stays = _known(desired), _known(previous)
@@ -359,6 +362,8 @@ class Executor:
             for kind in _PRUNED:
                 for item in self._cluster.list(kind, namespace, MANAGED_BY):
                     name = key(item)
+                    if item["metadata"].get("ownerReferences"):
+                        continue
                     if name not in known and not (name in stays and kind in (*GENERATION_KINDS, "Job")):
                         self._progress(f"delete {kind} {item['metadata']['name']}")
                         self._cluster.delete(*name.split("/"))

@@ -222,6 +222,20 @@ def test_running_services_are_rolled_one_at_a_time_and_back_again(cluster: Clust
         assert len(record.steps) == 3 and most_at_once(record.steps) == 1
 
 
+def test_what_a_rollout_leaves_behind_goes_but_not_what_belongs_to_another(
+    machines: Machines, cluster: Cluster
+) -> None:
+    go(cluster, cloud(a={}))
+    [job] = [place for place, item in machines.objects.items() if item["kind"] == "Job"]
+    for name, owner in (("of-no-model", []), ("of-a-cronjob", [{"kind": "CronJob", "name": "clock"}])):
+        item = machines.objects[job]
+        metadata = {**item["metadata"], "name": name, "ownerReferences": owner}
+        machines.objects[f"{job.rpartition('/')[0]}/{name}"] = {**item, "metadata": metadata}
+    go(cluster, cloud("two", a={}))
+    left = {item["metadata"]["name"] for item in machines.objects.values() if item["kind"] == "Job"}
+    assert "of-a-cronjob" in left and "of-no-model" not in left
+
+
 def test_after_a_failure_nothing_begins_and_what_runs_comes_to_its_end(
     machines: Machines, cluster: Cluster
 ) -> None:
