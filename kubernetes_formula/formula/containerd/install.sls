@@ -3,7 +3,7 @@
 {%- for program in ["containerd", "containerd-shim-runc-v2", "ctr"] %}
 {%-   do programs.update({"bin/" ~ program: "/usr/local/bin/" ~ program}) %}
 {%- endfor %}
-{%- for plugin in ["bridge", "host-local", "loopback", "portmap"] %}
+{%- for plugin in ["bridge", "host-local", "loopback", "portmap", "tuning"] %}
 {%-   do plugins.update({plugin: "/opt/cni/bin/" ~ plugin}) %}
 {%- endfor %}
 {{ installed("containerd", programs) }}
