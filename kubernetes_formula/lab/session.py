@@ -106,12 +106,14 @@ class Session:
                 machines.ensure_way_out(self.engine, self.place, machine.container)
             self.progress(f"{machine.name} ({machine.address}): {done}")
         here = {machine.name for machine in self.everyone}
+        racks = tuple(switch for switch in racks if here & set(switch.machines))
         for switch in racks:
-            if here & set(switch.machines):
-                reveal = Keyring(self.place.identity / "operator.age").reveal
-                wanted = switches.configuration(switch, self.place, self.node_image, owner, reveal)
-                done = machines.ensure_machine(self.engine, f"{self.place.cluster}-{switch.name}", wanted)
-                self.progress(f"{switch.name} ({switch.address}), switch: {done}")
+            reveal = Keyring(self.place.identity / "operator.age").reveal
+            wanted = switches.configuration(switch, self.place, self.node_image, owner, reveal)
+            done = machines.ensure_machine(self.engine, f"{self.place.cluster}-{switch.name}", wanted)
+            self.progress(f"{switch.name} ({switch.address}), switch: {done}")
+        if racks and (to := switches.ensure_route(self.engine, self.node_image, inventory.nodes(), racks[0])):
+            self.progress(f"this host reaches {to} by {racks[0].name}")
         for machine in self.everyone:
             machines.wait_for_boot(self._container(machine))
 

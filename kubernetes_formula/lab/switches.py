@@ -2,7 +2,7 @@
 
 `switches` is pure (model → who a switch is and whom it knows), and so is `missing`: a rack whose machines peer with no
 switch gets one of the lab's own. A switch is a container of the lab as the machines are: the same network, the same
-faults, gone with the lab. It takes routes and announces none.
+faults, gone with the lab. It takes routes and announces none; this host sends it what is for the addresses of Services.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from kubernetes_formula.lab.place import Place
 from reclass_model.inventory import get
 
 if TYPE_CHECKING:
+    import docker
+
     from reclass_model.inventory import Node
 
 PEERS = "calico:bgp:peer"
+BALANCER = "calico:balancer:cidr"
 #: The configuration comes with the environment, so that another one is another blueprint.
 _COMMAND = (
     'mkdir -p /run/bird && printf %s "$BIRD" > /etc/bird/bird.conf && exec bird -f -s /run/bird/bird.ctl'
@@ -111,9 +114,21 @@ def bird(switch: Switch, reveal: Callable[[Any], Any]) -> str:
         protocol = name.partition(".")[0].replace("-", "_")
         lines.append(
             f"protocol bgp {protocol} {{ local {switch.address} as {switch.number}; neighbor {address} as {number};"
-            f"{password} connect retry time 5; import all; export none; }}"
+            f"{password} connect retry time 5; keepalive time 3; hold time 9; import all; export none; }}"
         )
     return "\n".join(lines) + "\n"
+
+
+def ensure_route(
+    engine: docker.DockerClient, image: str, nodes: Iterable[Node], switch: Switch
+) -> str | None:
+    """This host's route, by a switch, to what machines announce for Services (the answer: if any); it goes with the lab."""
+    for node in nodes:
+        if node.runs_pods and (addresses := get(node.parameters, BALANCER, None)):
+            route = ["ip", "route", "replace", str(addresses), "via", switch.address]
+            engine.containers.run(image, route, network_mode="host", cap_add=["NET_ADMIN"], remove=True)
+            return str(addresses)
+    return None
 
 
 def configuration(
