@@ -122,7 +122,7 @@ def bird(switch: Switch, reveal: Callable[[Any], Any]) -> str:
 def ensure_route(
     engine: docker.DockerClient, image: str, nodes: Iterable[Node], switch: Switch
 ) -> str | None:
-    """This host's route, by a switch, to what machines announce for Services (the answer: if any); it goes with the lab."""
+    """This host's route, by a switch, to what machines announce for Services, if they do; it goes with the lab."""
     for node in nodes:
         if node.runs_pods and (addresses := get(node.parameters, BALANCER, None)):
             route = ["ip", "route", "replace", str(addresses), "via", switch.address]
