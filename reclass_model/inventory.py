@@ -35,6 +35,11 @@ class Node:
         """Whether a kubelet runs there."""
         return "kubernetes.pool" in self.applications
 
+    @property
+    def labels(self) -> Mapping[str, Any] | None:
+        """Those of its Kubernetes Node; None where no kubelet runs."""
+        return get(self.parameters, "kubernetes:pool:labels", {}) if self.runs_pods else None
+
 
 class Inventory:
     """All machines of a repository."""
@@ -185,6 +190,14 @@ def _node(name: str, rendered: dict[str, Any]) -> Node:
         "classes": classes,
     }
     return Node(name, tuple(classes), tuple(applications), parameters)
+
+
+def selects(workload: Mapping[str, Any], labels: Mapping[str, Any] | None) -> bool:
+    """Whether a machine with these labels (None: it runs no pods) is one that the workload's `node_selector` allows."""
+    selector = workload.get("node_selector") or {}
+    return labels is not None and all(
+        str(labels.get(key)) == str(value) for key, value in selector.items() if value is not None
+    )
 
 
 def get(parameters: Mapping[str, Any], path: str, default: Any = _REQUIRED) -> Any:

@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reclass_model.checks import BUILT_IN, declared
 from reclass_model.endpoints import authority
 from reclass_model.errors import OperatorError
+from reclass_model.inventory import get, selects
 from reclass_model.variables import fill, used
 
 if TYPE_CHECKING:
@@ -61,16 +63,17 @@ def run_checks(
 ) -> list[Check]:
     """Every check in order, then what removes the traces of those that were made, the latest first.
 
-    A failed one stops only those that need what it would have given. `without`: workloads that do not run here, so that
-    the checks that need them are left out.
+    A failed one stops only those that need what it would have given. Left out are checks whose `when` is empty, and
+    those that need more machines than there are or one of `without`: workloads that do not run here.
     """
     parameters = inventory.config_node().parameters
+    workloads = _Workloads(inventory, without)
     run = _Run(parameters, keyring, progress)
     asked: list[tuple[str, Mapping[str, Any]]] = []
     with run.connected():
         try:
             for name, request in declared(parameters):
-                if not set(without) & (request.get("needs") or {}).keys():
+                if request.get("when") not in ("", False) and workloads.suffice(request.get("needs") or {}):
                     asked.append((name, request))
                     run.ask(name, request)
         finally:
@@ -79,6 +82,30 @@ def run_checks(
                 if cleanup and used(cleanup) <= run.variables.keys():
                     run.ask(f"{name} (cleanup)", cleanup, removes=True)
     return run.checks
+
+
+class _Workloads:
+    """Where the workloads run that checks need."""
+
+    def __init__(self, inventory: Inventory, without: Collection[str]) -> None:
+        self._inventory, self._without = inventory, without
+
+    def suffice(self, needs: Mapping[str, Mapping[str, Any] | None]) -> bool:
+        """Whether all of {<workload>: {machines: <at least>}} are here."""
+        if set(self._without) & needs.keys():
+            return False
+        counted = {name: need["machines"] for name, need in needs.items() if need and "machines" in need}
+        return all(self._machines(name) >= wanted for name, wanted in counted.items())
+
+    def _machines(self, name: str) -> int:
+        """How many machines can run the workload."""
+        workload = get(self._inventory.config_node().parameters, f"kubernetes:control:workload:{name}")
+        return sum(selects(workload, labels) for labels in self._labels)
+
+    @cached_property
+    def _labels(self) -> list[Mapping[str, Any] | None]:
+        """Of all machines, rendered only if a check asks."""
+        return [node.labels for node in self._inventory.nodes()]
 
 
 class _Run:

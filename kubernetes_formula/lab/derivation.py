@@ -1,9 +1,9 @@
 """The lab's own deployment repo, derived from the given one: the same cloud with nothing of production's secrets.
 
-The commit at HEAD, plus: `system.lab` as the last class of every machine (what containers need; it wins), a switch for
-each rack whose machines peer with none, new identities, new passwords, new CAs and keys. When the given repo moves on,
-its commits are merged; the secrets, keys and checksums made here stay, so that a running lab goes on, and a new machine
-gets keys of the lab's.
+The commit at HEAD, plus: `system.lab` as the last class of every machine (what containers need; it wins), where the
+lab's files are, a switch for each rack whose machines peer with none, new identities, new passwords, new CAs and keys.
+When the given repo moves on, its commits are merged; the secrets, keys and checksums made here stay, so that a running
+lab goes on, and a new machine gets keys of the lab's.
 """
 
 from __future__ import annotations
@@ -115,7 +115,10 @@ def _drop_departed(derived: Repository, commit: str) -> bool:
 
 
 def _own(derived: Repository, place: Place, progress: Callable[[str], None]) -> None:
-    """What makes it a lab's: the class of the lab on every machine, its own identities, certificates of its own CAs."""
+    """What makes it a lab's: its classes on every machine, its own identities, certificates of its own CAs."""
+    files = {"parameters": {"_param": {"guest_image": str(place.guest)}}}
+    header = "# Where the lab keeps what its checks upload.\n"
+    write_atomically(derived.cluster_dir / "lab_files.yml", header + yaml.safe_dump(files))
     _include(derived)
     generate.own_recipients(derived, place.identity)
     keyring = Keyring(place.identity / "operator.age")
@@ -131,6 +134,7 @@ def _include(derived: Repository) -> None:
         text = path.read_text()
         if _switches_file(derived).exists():
             text = with_class(text, f"cluster.{derived.settings.cluster_name}.lab", first=True)
+        text = with_class(text, f"cluster.{derived.settings.cluster_name}.lab_files")
         write_atomically(path, with_class(text, LAB_CLASS))
 
 

@@ -123,6 +123,7 @@ def configuration(
     binds += [f"{machine.container}-{name}:{path}" for name, path in VOLUMES.items()]
     if "config" in machine.roles:
         binds.append(f"{bundle}:{BUNDLE}:ro")
+        binds.append(f"{place.guest}:{place.guest}:ro")  # where the model says that it is
         if builder is not None:
             binds.append(f"{builder}:{BUILDER_SOCKET}")
     wanted: dict[str, Any] = {

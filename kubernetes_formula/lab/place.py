@@ -37,6 +37,11 @@ class Place:
         return self.root / "kubeconfig"
 
     @property
+    def guest(self) -> Path:
+        """The disk of the instances that the checks start, here and on the config machine."""
+        return self.root / "guest.img"
+
+    @property
     def docker(self) -> Path:
         """Data, execution root, socket and pid file of a Docker daemon of our own."""
         return cache_directory() / "lab" / "docker"

@@ -85,6 +85,7 @@ class Session:
 
     def make_node_image(self, _: Repository) -> None:
         self.node_image = image.ensure(self.engine, self.progress)
+        image.copy_guest(self.engine, self.node_image, self.place.guest)
 
     def start_machines(self, repository: Repository) -> None:
         assert self.bundle is not None, "the bundle comes first"

@@ -19,7 +19,7 @@ from reclass_model.certificates import names_in
 from reclass_model.checks import BUILT_IN, SMOKE, declared
 from reclass_model.endpoints import CERTIFICATE, WORKLOADS, hosts
 from reclass_model.errors import Problem
-from reclass_model.inventory import Node, get
+from reclass_model.inventory import Node, get, selects
 from reclass_model.provenance import locate, origin
 from reclass_model.repository import Repository
 from reclass_model.sources import CONFIG_ROLE, Sources, nearest
@@ -27,7 +27,6 @@ from reclass_model.variables import used
 
 ROLES_FILE = Path(__file__).parent.parent / "template" / "roles.yml"
 ETCD_MEMBERS = "etcd:server:member"
-LABELS = "kubernetes:pool:labels"
 BALANCER = "calico:balancer:cidr"
 BGP = "calico:bgp"
 NODES = "kubernetes:common:node"
@@ -63,8 +62,7 @@ class Cluster:
         own = parameters.get("_param")
         own = own if isinstance(own, Mapping) else {}
         roles = frozenset(name.rsplit(".", 1)[1] for name in node.classes if name.startswith("system.role."))
-        labels = get(parameters, LABELS, {}) if node.runs_pods else None
-        self.machines.append(_Machine(node.name, own.get("address"), roles, labels))
+        self.machines.append(_Machine(node.name, own.get("address"), roles, node.labels))
         networks = tuple(
             sorted((key, str(value)) for key, value in own.items() if key.endswith("_network") and value)
         )
@@ -350,14 +348,9 @@ class Cluster:
     def _machines_that_fit(
         self, config: Node, path: str, name: str, workload: Mapping[str, Any]
     ) -> Iterator[Problem]:
-        selector = {key: str(value) for key, value in _present(workload.get("node_selector") or {}).items()}
-        fit = [
-            machine.name
-            for machine in self.machines
-            if machine.labels is not None
-            and all(str(machine.labels.get(key)) == value for key, value in selector.items())
-        ]
+        fit = [machine.name for machine in self.machines if selects(workload, machine.labels)]
         if not fit:
+            selector = _present(workload.get("node_selector") or {})
             wanted = ", ".join(f"{key}={value}" for key, value in selector.items()) or "any node"
             labels = sorted(
                 {

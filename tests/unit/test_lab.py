@@ -107,7 +107,7 @@ def test_a_machine_has_its_name_address_and_everyones_names_and_only_config_buil
     network = master["NetworkingConfig"]["EndpointsConfig"]["ostack-k8s-demo"]
     assert network["IPAMConfig"]["IPv4Address"] == "10.10.0.11"
     assert "cfg01:10.10.0.10" in master["HostConfig"]["ExtraHosts"]
-    for own in ("docker.sock", "/bundle:/srv/ostack-k8s/bundle:ro"):
+    for own in ("docker.sock", "/bundle:/srv/ostack-k8s/bundle:ro", f"{PLACE.guest}:{PLACE.guest}:ro"):
         owners = [name for name, wanted in made.items() if own in str(wanted["HostConfig"]["Binds"])]
         assert owners == ["cfg01.demo.local"], own
 
@@ -256,7 +256,14 @@ def test_a_derived_repo_has_its_own_keys_and_keeps_them_when_the_source_moves_on
     first = derive()
     assert first.settings.recipients.operators != source.settings.recipients.operators
     assert Inventory(first).config_node().classes[-1] == "system.lab"
+    assert Inventory(first).config_node().parameters["_param"]["guest_image"] == str(PLACE.guest)
     assert derive().head() == first.head()
+
+    first.git("rm", "--quiet", "--force", str(first.cluster_dir / "lab_files.yml"))
+    for name in first.node_names():  # a lab of before it had this class
+        text = first.node_file(name).read_text()
+        first.node_file(name).write_text(text.replace("- cluster.demo.lab_files\n", ""))
+    first.commit("As it was once", [first.root])
 
     secrets = first.secrets_file.read_text()
     (source.root / "README.md").write_text("changed\n")
@@ -265,6 +272,8 @@ def test_a_derived_repo_has_its_own_keys_and_keeps_them_when_the_source_moves_on
     assert (second.root / "README.md").read_text() == "changed\n"
     assert second.secrets_file.read_text() == secrets
     assert second.settings.recipients == first.settings.recipients
+    assert Inventory(second).config_node().parameters["_param"]["guest_image"] == str(PLACE.guest)
+    assert not validate(second).errors
     keyring = Keyring(PLACE.identity / "operator.age")
     assert not is_secret(str(keyring.reveal(Inventory(second).config_node().parameters["_param"])))
 

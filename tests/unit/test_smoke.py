@@ -188,6 +188,28 @@ def test_a_wrong_answer_is_told_with_its_words(cloud: Cloud, declare: Declare) -
     assert found["a-server"].result == "skipped" and "a-server (cleanup)" not in found
 
 
+def test_a_check_without_its_value_or_its_machines_is_left_out(cloud: Cloud, declare: Declare) -> None:
+    wanted = checks(cloud.url)
+    asked = {key: value for key, value in wanted["upload"].items() if key != "upload"}
+    model = declare(
+        {name: wanted[name] for name in ("the-token", "of-a-machine")}
+        | {
+            "by-nothing": {**asked, "order": 30, "when": "", "upload": {"file": ""}},
+            "by-a-value": {**asked, "order": 31, "when": "/a/file"},
+            "by-yes": {**asked, "order": 32, "when": True},
+            "by-no": {**asked, "order": 33, "when": False},
+            "on-one": {**asked, "order": 40, "needs": {"keystone-server": {"machines": 1}}},
+            "on-all": {**asked, "order": 41, "needs": {"keystone-server": {"machines": 3}}},
+            "on-more": {**asked, "order": 42, "needs": {"keystone-server": {"machines": 4}}},
+            "elsewhere": {**asked, "order": 43, "needs": {"mariadb-server": {"machines": 1}}},
+        }
+    )
+    assert validate(model.repository).errors == []
+    found = run(model)
+    assert [check.name for check in found] == ["the-token", "by-a-value", "by-yes", "on-one", "on-all"]
+    assert {check.result for check in found} == {"ok"}
+
+
 def test_what_the_models_authority_signed_is_trusted_for_its_names_alone(
     cloud: Cloud, declare: Declare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,25 +8,29 @@ cache and CA bundle of this machine are used while building, and none of them st
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Callable
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from kubernetes_formula.lab import wheel
 from reclass_model.errors import OperatorError
+from reclass_model.repository import write_atomically
 
 if TYPE_CHECKING:
     import docker
 
 NAME = "ostack-k8s-lab-node"
 BASE = "ostack-k8s-lab-base"
+GUEST = "/usr/share/ostack-k8s/guest.img"
 _ERROR_LINES = 15
 _PIP_FILES = {  # pip's own settings that name files of this machine → where the build sees them
     "PIP_CERT": "/run/pip/ca.crt",
@@ -52,6 +56,19 @@ def ensure(engine: docker.DockerClient, progress: Callable[[str], None]) -> str:
         _add_python(engine, recipe["python"], requirements, base, node)
     engine.images.get(node).tag(NAME, "latest")
     return node
+
+
+def copy_guest(engine: docker.DockerClient, reference: str, target: Path) -> None:
+    """Write the disk for instances, which the node image carries, to a file that everybody may read."""
+    container = engine.containers.create(reference, ["true"])  # never started
+    try:
+        chunks, _ = container.get_archive(GUEST)
+        with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+            content = archive.extractfile(PurePath(GUEST).name)
+            assert content is not None, f"{GUEST} is a file"
+            write_atomically(target, content.read())
+    finally:
+        container.remove(force=True)
 
 
 def _recipe() -> dict[str, Any]:
