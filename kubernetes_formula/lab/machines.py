@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from kubernetes_formula.lab.place import Place
 from reclass_model.errors import OperatorError
+from reclass_model.inventory import get
 
 if TYPE_CHECKING:
     import docker
@@ -42,6 +43,7 @@ VOLUMES = {
     "srv": "/srv",
 }  #: kept over re-creation
 INIT = ["/lib/systemd/systemd"]
+DIRECTORIES = "kubernetes:pool:directory"
 CGROUPS = Path("/sys/fs/cgroup")
 CGROUP = "ostack-k8s-lab"  #: where system.lab puts the pods of the lab's machines in the host's tree
 BOOT_SECONDS = 60
@@ -56,6 +58,7 @@ class Blueprint:
     address: str  #: on the underlay network
     roles: frozenset[str]
     container: str  #: the container's name
+    kept: tuple[str, ...] = ()  #: directories of its own that outlive the container, as VOLUMES do
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,12 @@ def blueprints(nodes: Iterable[Node], cluster: str, only: Collection[str] = ()) 
             name.removeprefix(ROLE_CLASS) for name in node.classes if name.startswith(ROLE_CLASS)
         )
         container = f"{cluster}-{node.name.partition('.')[0]}"
-        found.append(Blueprint(node.name, str(node.parameters["_param"]["address"]), roles, container))
+        directories = get(node.parameters, DIRECTORIES, None) or {}
+        held = (VOLUMES["srv"], *directories)
+        kept = tuple(
+            path for path in sorted(directories) if not any(path.startswith(f"{other}/") for other in held)
+        )
+        found.append(Blueprint(node.name, str(node.parameters["_param"]["address"]), roles, container, kept))
         if node.runs_pods:
             with_pods.add(node.name)
     known = frozenset().union(*(machine.roles for machine in found))
@@ -121,6 +129,7 @@ def configuration(
     """
     binds = ["/sys/fs/cgroup:/sys/fs/cgroup:rw"]
     binds += [f"{machine.container}-{name}:{path}" for name, path in VOLUMES.items()]
+    binds += [f"{machine.container}-{path.strip('/').replace('/', '-')}:{path}" for path in machine.kept]
     if "config" in machine.roles:
         binds.append(f"{bundle}:{BUNDLE}:ro")
         binds.append(f"{place.guest}:{place.guest}:ro")  # where the model says that it is
@@ -215,7 +224,8 @@ def ensure_machine(engine: docker.DockerClient, name: str, wanted: Mapping[str, 
     """Create and start the container if it is missing, stopped or made from another blueprint; says what was done.
 
     Raises OperatorError E815 for a machine whose keys are not this lab's.
-    Its volumes outlive it: a machine with a new node image keeps its etcd, its images and /srv.
+    Its volumes outlive it: a machine with a new node image keeps its etcd, its images, /srv
+    and what pods keep in directories of the machine.
     """
     import docker
 
