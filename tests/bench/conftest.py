@@ -119,7 +119,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
     top = tmp_path_factory.mktemp("cloud")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OSTACK_K8S_IDENTITY_DIR", str(top / "identity"))
-        answers = generate.Answers.of({"cluster_name": "bench"})
+        answers = generate.Answers.of({"cluster_name": "bench", "services": "identity"})
         generate.create(answers, top / "bench", top / "identity", lambda line: None)
         yield Repository(top / "bench")
 

@@ -27,7 +27,12 @@ from reclass_model.repository import Repository
 from reclass_model.secrets import Keyring
 
 #: Not the default network, so that a developer's own lab can run beside the tests.
-ANSWERS = {"cluster_name": "e2e", "all_in_one": True, "underlay_network": "10.78.0.0/24"}
+ANSWERS = {
+    "cluster_name": "e2e",
+    "all_in_one": True,
+    "services": "identity",
+    "underlay_network": "10.78.0.0/24",
+}
 BUNDLE = Path(os.environ["OSTACK_K8S_BUNDLE"]) if "OSTACK_K8S_BUNDLE" in os.environ else None
 
 

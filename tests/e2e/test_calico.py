@@ -20,7 +20,13 @@ from .conftest import Machines, model, say, within
 
 pytestmark = [pytest.mark.e2e, pytest.mark.full, pytest.mark.timeout(3600)]
 
-ANSWERS = {"cluster_name": "fabric", "controllers": 1, "computes": 2, "underlay_network": "10.92.0.0/24"}
+ANSWERS = {
+    "cluster_name": "fabric",
+    "controllers": 1,
+    "computes": 2,
+    "services": "identity",
+    "underlay_network": "10.92.0.0/24",
+}
 SWITCH_ADDRESS = "10.92.0.2"  # the lab starts it, for it is in the model
 PASSWORD = {"format": "password", "shared": True, "value": None}
 PEER = {

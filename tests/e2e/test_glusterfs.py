@@ -12,7 +12,12 @@ from .conftest import Machines, model, within
 
 pytestmark = [pytest.mark.e2e, pytest.mark.full, pytest.mark.timeout(3600)]
 
-ANSWERS = {"cluster_name": "gluster", "computes": 0, "underlay_network": "10.79.0.0/24"}
+ANSWERS = {
+    "cluster_name": "gluster",
+    "computes": 0,
+    "services": "identity",
+    "underlay_network": "10.79.0.0/24",
+}
 VOLUME = "/srv/ostack-k8s/shared/keystone-keys"
 BRICK = "/srv/ostack-k8s/brick/keystone-keys"
 HEAL = "gluster volume heal keystone-keys info | awk '/entries:/ {if ($4 == \"-\") s += 99; s += $4} END {print s}'"

@@ -24,7 +24,13 @@ from .conftest import Machines, model, pods, say, within
 
 pytestmark = [pytest.mark.e2e, pytest.mark.full, pytest.mark.timeout(7200)]
 
-ANSWERS = {"cluster_name": "masters", "controllers": 1, "computes": 2, "underlay_network": "10.80.1.0/24"}
+ANSWERS = {
+    "cluster_name": "masters",
+    "controllers": 1,
+    "computes": 2,
+    "services": "identity",
+    "underlay_network": "10.80.1.0/24",
+}
 MASTERS = ("kmst01", "kmst02", "kmst03")
 NODES = ("cmp01", "cmp02", "ctl01")
 OLD, NEW = "1.36.3", "1.37.2"

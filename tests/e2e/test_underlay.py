@@ -25,7 +25,7 @@ from .conftest import Machines, model, pods, say, within
 
 pytestmark = [pytest.mark.e2e, pytest.mark.full, pytest.mark.timeout(7200)]
 
-ANSWERS = {"cluster_name": "seven", "underlay_network": "10.80.0.0/24"}
+ANSWERS = {"cluster_name": "seven", "services": "identity", "underlay_network": "10.80.0.0/24"}
 MACHINES = ["cfg01", "cmp01", "cmp02", "ctl01", "ctl02", "ctl03", "kmst01"]
 NODES = ["cmp01", "cmp02", "ctl01", "ctl02", "ctl03"]
 RACKS = {"r1": ("10.80.0.2", 65001), "r2": ("10.80.0.3", 65002)}

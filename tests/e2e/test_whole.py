@@ -23,7 +23,7 @@ from .conftest import Machines, model, say, within
 
 pytestmark = [pytest.mark.e2e, pytest.mark.full, pytest.mark.timeout(7200)]
 
-ANSWERS = {"cluster_name": "whole", "services": "all", "underlay_network": "10.80.0.0/24"}
+ANSWERS = {"cluster_name": "whole", "services": "all", "underlay_network": "10.81.0.0/24"}
 ADDRESS = "10.94.0.5"
 BALANCED = """parameters:
   kubernetes:
@@ -45,7 +45,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         level = source.cluster_dir / "init.yml"
         if ADDRESS not in level.read_text():
             text = level.read_text().replace("control_replicas: 3", "control_replicas: 1")
-            level.write_text(text.replace("public_address: 10.80.0.21", f"public_address: {ADDRESS}"))
+            level.write_text(text.replace("public_address: 10.81.0.21", f"public_address: {ADDRESS}"))
             overlay = source.cluster_dir / "overlay" / "init.yml"
             overlay.write_text(overlay.read_text().replace("parameters: {}\n", BALANCED))
             Machines(source).configure({"calico": {"balancer": {"cidr": "10.94.0.0/28"}}})

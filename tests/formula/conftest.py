@@ -14,10 +14,10 @@ from reclass_model import generate
 from reclass_model.repository import Repository
 
 ANSWERS = {
-    "article": {"cluster_name": "seven"},
-    "ha": {"cluster_name": "ha", "masters": 3},
-    "aio": {"cluster_name": "one", "all_in_one": True},
-    "lab": {"cluster_name": "lab", "all_in_one": True},
+    "article": {"cluster_name": "seven", "services": "identity"},
+    "ha": {"cluster_name": "ha", "services": "identity", "masters": 3},
+    "aio": {"cluster_name": "one", "services": "identity", "all_in_one": True},
+    "lab": {"cluster_name": "lab", "services": "identity", "all_in_one": True},
 }
 
 

@@ -37,7 +37,7 @@ def without_keys(value: Any) -> Any:
 def test_every_pillar_is_as_reviewed(tmp_path: Path) -> None:
     rendered = {}
     for name, all_in_one in (("aio", True), ("demo", False)):
-        answers = Answers.of({"cluster_name": name, "all_in_one": all_in_one})
+        answers = Answers.of({"cluster_name": name, "all_in_one": all_in_one, "services": "identity"})
         made = generate.create(answers, tmp_path / name, tmp_path / "identity", lambda line: None)
         for node in Inventory(Repository(made.path)).nodes():
             if node.name in MACHINES:

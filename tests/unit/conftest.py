@@ -16,7 +16,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A generated model, made once."""
     top = tmp_path_factory.mktemp("model")
     answers = generate.Answers.of(
-        {"cluster_name": "demo", "underlay_network": "127.77.0.0/24"}
+        {"cluster_name": "demo", "services": "identity", "underlay_network": "127.77.0.0/24"}
     )  # no cluster answers there
     generate.create(answers, top / "demo", top / "identity", lambda line: None)
     return top

@@ -34,7 +34,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
 
     def new(directory: str = "demo", **answers: object) -> Repository:
         made = generate.create(
-            Answers.of({"cluster_name": "demo", **answers}),
+            Answers.of({"cluster_name": "demo", "services": "identity", **answers}),
             tmp_path / directory,
             tmp_path / "identity",
             quiet,

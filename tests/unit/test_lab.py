@@ -247,7 +247,7 @@ def test_a_derived_repo_has_its_own_keys_and_keeps_them_when_the_source_moves_on
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     source = Repository(tmp_path / "source")
-    answers = Answers.of({"cluster_name": "demo", "all_in_one": True})
+    answers = Answers.of({"cluster_name": "demo", "services": "identity", "all_in_one": True})
     create(answers, source.root, tmp_path / "identity", lambda line: None)
 
     def derive() -> Repository:
@@ -283,7 +283,7 @@ def test_a_derived_repo_gives_a_new_machine_keys_of_its_own_and_forgets_one_that
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     source = Repository(tmp_path / "source")
-    answers = {"cluster_name": "demo", "controllers": 1, "computes": 1}
+    answers = {"cluster_name": "demo", "services": "identity", "controllers": 1, "computes": 1}
     create(Answers.of(answers), source.root, tmp_path / "identity", lambda line: None)
 
     def derive() -> Repository:
@@ -595,7 +595,12 @@ def test_the_lab_of_a_fresh_model_has_a_switch_that_its_machines_know(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     source = Repository(tmp_path / "source")
-    create(Answers.of({"cluster_name": "demo"}), source.root, tmp_path / "identity", lambda line: None)
+    create(
+        Answers.of({"cluster_name": "demo", "services": "identity"}),
+        source.root,
+        tmp_path / "identity",
+        lambda line: None,
+    )
     derived = derivation.derive(Repository(source.root), PLACE, lambda line: None)
     assert not validate(derived).errors, "a switch that the model may have"
     (switch,) = switches.switches(Inventory(derived).nodes())

@@ -27,7 +27,7 @@ SCHEMAS = sorted(library.CLASSES.rglob("schema.json"))
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """A cloud of the default topology; tests that change it restore it."""
     place = tmp_path_factory.mktemp("cloud")
-    answers = Answers.of({"cluster_name": "demo"})
+    answers = Answers.of({"cluster_name": "demo", "services": "identity"})
     return Repository(generate.create(answers, place / "demo", place / "identity", lambda line: None).path)
 
 

@@ -17,7 +17,7 @@ from reclass_model.repository import Repository
 @pytest.fixture(scope="module")
 def inventory(tmp_path_factory: pytest.TempPathFactory) -> Inventory:
     top = tmp_path_factory.mktemp("machines")
-    answers = generate.Answers.of({"cluster_name": "demo"})
+    answers = generate.Answers.of({"cluster_name": "demo", "services": "identity"})
     generate.create(answers, top / "demo", top / "identity", lambda line: None)
     return Inventory(Repository(top / "demo"))
 

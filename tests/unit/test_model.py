@@ -88,7 +88,7 @@ def test_both_engines_agree(repository: Repository, name: str) -> None:
 
 
 def test_both_engines_agree_on_the_library(tmp_path: Path) -> None:
-    answers = Answers.of({"cluster_name": "demo"})
+    answers = Answers.of({"cluster_name": "demo", "services": "identity"})
     create(answers, tmp_path / "demo", tmp_path / "identity", lambda line: None)
     repository = Repository(tmp_path / "demo")
     for name in ("cfg01.demo.local", "kmst01.demo.local", "ctl02.demo.local", "cmp01.demo.local"):

@@ -67,7 +67,7 @@ def test_machines_try_the_ports_that_their_roles_use() -> None:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     top = tmp_path_factory.mktemp("preflight")
-    answers = generate.Answers.of({"cluster_name": "demo"})
+    answers = generate.Answers.of({"cluster_name": "demo", "services": "identity"})
     generate.create(answers, top / "demo", top / "identity", lambda line: None)
     return Repository(top / "demo")
 

@@ -29,7 +29,7 @@ from reclass_model.secrets import Keyring
 def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Repository, Path]:
     place = tmp_path_factory.mktemp("access")
     create(
-        Answers.of({"cluster_name": "cloud", "all_in_one": True}),
+        Answers.of({"cluster_name": "cloud", "services": "identity", "all_in_one": True}),
         place / "cloud",
         place / "identity",
         lambda line: None,

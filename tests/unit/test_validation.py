@@ -22,7 +22,12 @@ CASES = sorted((Path(__file__).parent.parent / "cases").glob("*.yml"))
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     top = tmp_path_factory.mktemp("model")
-    create(Answers.of({"cluster_name": "demo"}), top / "demo", top / "identity", lambda line: None)
+    create(
+        Answers.of({"cluster_name": "demo", "services": "identity"}),
+        top / "demo",
+        top / "identity",
+        lambda line: None,
+    )
     return top / "demo"
 
 
