@@ -74,7 +74,8 @@ class _Part:
     def names(self) -> list[str]:
         """What it answers to: its Service's names, and those of a StatefulSet's pod."""
         domain = f"{self.program.namespace}.svc.cluster.local"
-        found = [self.program.name, f"{self.program.name}.{domain}"]
+        services = [self.program.name, *sorted(self.description.get("aliases", {}))]
+        found = [name for service in services for name in (service, f"{service}.{domain}")]
         if self.hostname != self.program.name:
             group = f"{self.program.name}-peers" if self.description.get("peers") else self.program.name
             found += [self.hostname, f"{self.hostname}.{group}", f"{self.hostname}.{group}.{domain}"]

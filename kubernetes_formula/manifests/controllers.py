@@ -49,11 +49,17 @@ def controller(program: Program, description: Mapping[str, Any], sealed: Sealed 
     }
 
 
-def service(program: Program, description: Mapping[str, Any]) -> Object | None:
-    """The workload's Service; None when no container has a port."""
+def services(program: Program, description: Mapping[str, Any]) -> Iterator[Object]:
+    """The workload's Service, and the same under each of its other names; nothing when no container has a port."""
+    if program.ports:
+        found = _service(program, description)
+        yield found
+        for alias in sorted(description.get("aliases", {})):
+            yield {**found, "metadata": {**found["metadata"], "name": alias}}
+
+
+def _service(program: Program, description: Mapping[str, Any]) -> Object:
     ports = program.ports
-    if not ports:
-        return None
     kind = description.get("type", "ClusterIP")
     spec: Object = {
         "type": "ClusterIP" if kind == "Headless" else kind,
@@ -252,8 +258,8 @@ def objects(
     yield from volumes.persistent(program)
     if sealed:
         yield sealed.object
+    yield from services(program, description)
     for item in (
-        service(program, description),
         peers(program, description),
         network_policy(program, networks),
         disruption_budget(program, description),

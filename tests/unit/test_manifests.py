@@ -119,6 +119,12 @@ def test_a_service_asks_for_its_address(pillar: Any) -> None:
     assert service["metadata"]["annotations"] == {"projectcalico.org/loadBalancerIPs": '["10.20.0.5"]'}
 
 
+def test_a_service_has_other_names_too(pillar: Any) -> None:
+    pillar["control"]["workload"][API]["aliases"] = {"identity": {}}
+    after = overlay_of(pillar)
+    assert item(after, "Service", "identity")["spec"] == item(after, "Service", API)["spec"]
+
+
 def test_pods_are_hardened_unless_told_otherwise(pillar: Any) -> None:
     pod = item(overlay_of(pillar), "StatefulSet", DATABASE)["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
