@@ -18,12 +18,11 @@ from reclass_model.secrets import is_secret
 
 _SECRET_VOLUME = "secret"
 
-#: Seconds and counts. A pod leaves its Service after 10 s of bad answers and is restarted only after two minutes of
-#: them, since a restart does not mend a dead database.
-_PROBES: Mapping[str, Mapping[str, int]] = {
-    "readinessProbe": {"periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 2},
-    "livenessProbe": {"periodSeconds": 20, "timeoutSeconds": 10, "failureThreshold": 6},
-}
+#: Seconds and counts. A pod leaves its Service after 10 s of bad answers and is restarted only after two minutes of it,
+#: since a restart does not mend a dead database. One without a port serves nobody by name, and is asked less often.
+_READINESS = {"periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 2}
+_READINESS_WITHOUT_PORT = {"periodSeconds": 20, "timeoutSeconds": 10, "failureThreshold": 1}
+_LIVENESS = {"periodSeconds": 20, "timeoutSeconds": 10, "failureThreshold": 6}
 #: Start-up may take as long, unless the probe says otherwise. It is asked for often, since whatever follows waits for
 #: the answer; a command less often: each time a process is started in the container.
 _START_SECONDS = 300
@@ -101,7 +100,12 @@ def _container(
         period = _START_PERIOD_OF_COMMAND if "command" in probe else _START_PERIOD
         tries = -(-int(probe.get("start_seconds", _START_SECONDS)) // period)
         start = {"periodSeconds": period, "timeoutSeconds": 5, "failureThreshold": tries}
-        for kind, timing in {"startupProbe": start, **_PROBES}.items():
+        readiness = _READINESS if ports else _READINESS_WITHOUT_PORT
+        for kind, timing in (
+            ("startupProbe", start),
+            ("readinessProbe", readiness),
+            ("livenessProbe", _LIVENESS),
+        ):
             found[kind] = {**_probe(probe, f"{path}:probe"), **timing}
     if serves and ports and program.pre_stop_seconds:
         found["lifecycle"] = {"preStop": {"sleep": {"seconds": program.pre_stop_seconds}}}
