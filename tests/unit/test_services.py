@@ -151,8 +151,12 @@ def test_the_edge_is_where_clients_are_sent_and_leads_to_the_services(cloud: Rep
         for port in container.get("ports", {}).values()
         if "node_port" in port
     } == {"haproxy-edge"}
+    called = {
+        alias: name for name, workload in workloads.items() for alias in (name, *workload.get("aliases", {}))
+    }
     for _, host, port in sections:
-        name, domain = host.split(".", 1)
+        service, domain = host.split(".", 1)
+        name = called[service]
         served = [
             each["port"]
             for one in workloads[name]["container"].values()
