@@ -84,6 +84,9 @@ class Cloud:
     def not_ready(self) -> list[str]:
         return [pod["metadata"]["name"] for pod in self.pods().values() if not ready(pod)]
 
+    def ready_pods(self, app: str) -> int:
+        return sum(ready(pod) for pod in self.pods().values() if pod["metadata"]["labels"]["app"] == app)
+
     def log_in(self, timeout: float = REQUEST_SECONDS) -> None:
         check = get(self.values, "kubernetes:control:smoke:keystone-token")
         request = urllib.request.Request(check["url"], json.dumps(check["body"]).encode(), method="POST")
