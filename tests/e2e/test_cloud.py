@@ -13,7 +13,7 @@ import pytest
 from .cloud import Cloud, instances, ostack, ready
 from .conftest import model, within
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.e2e, pytest.mark.full, pytest.mark.timeout(7200)]
 
 ANSWERS = {"cluster_name": "all", "all_in_one": True, "services": "all", "underlay_network": "10.79.0.0/24"}
 MACHINE = "all-aio01"
@@ -67,7 +67,6 @@ def test_a_ratio_rolls_the_control_services_of_compute_and_touches_no_instance(c
     assert inventories["VCPU"]["allocation_ratio"] == 3.0
 
 
-@pytest.mark.full
 def test_nova_in_the_articles_one_pod(cloud: Cloud) -> None:
     running = instances(MACHINE)
     cloud.replace("overlay/init.yml", "- system.nova.controller\n", "- system.nova.controller.single_pod\n")
@@ -80,7 +79,6 @@ def test_nova_in_the_articles_one_pod(cloud: Cloud) -> None:
     cloud.deploy()
 
 
-@pytest.mark.full
 def test_the_whole_cloud_goes_to_the_next_release(cloud: Cloud) -> None:
     """Every package of the next release, every database in phases, and the instance goes on."""
     running = instances(MACHINE)
