@@ -77,7 +77,6 @@ def network_problems(inventory: Inventory) -> list[Problem] | None:
 
     Raises OperatorError E031, E033 when the Salt master of this machine cannot be asked, or is not this cloud's.
     """
-
     if not MASTER.is_file():
         return None
     nodes = {node.name: node for node in inventory.nodes()}

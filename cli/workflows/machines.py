@@ -31,14 +31,13 @@ def require_applied(cluster: Cluster, inventory: Inventory, overlay: Overlay) ->
 def unapplied(inventory: Inventory, overlay: Overlay, applied: Mapping[str, str]) -> list[Problem]:
     """A problem for each machine that a workload depends on and whose `applied` digest is not the model's."""
     from reclass_model.difference import underlay_digest
-    from reclass_model.inventory import get
 
     selectors = _selectors(overlay)
     found = []
     for node in inventory.nodes():
         if not node.runs_pods or applied.get(node.name) == underlay_digest(node.parameters):
             continue
-        labels = get(node.parameters, "kubernetes:pool:labels", None) or {}
+        labels = node.labels or {}
         waiting = sorted(name for name, wanted in selectors.items() if wanted.items() <= labels.items())
         if waiting:
             what = "are not applied as the model says" if applied.get(node.name) else "were never applied"

@@ -101,11 +101,8 @@ def _container(
         tries = -(-int(probe.get("start_seconds", _START_SECONDS)) // period)
         start = {"periodSeconds": period, "timeoutSeconds": 5, "failureThreshold": tries}
         readiness = _READINESS if ports else _READINESS_WITHOUT_PORT
-        for kind, timing in (
-            ("startupProbe", start),
-            ("readinessProbe", readiness),
-            ("livenessProbe", _LIVENESS),
-        ):
+        timings = {"startupProbe": start, "readinessProbe": readiness, "livenessProbe": _LIVENESS}
+        for kind, timing in timings.items():
             found[kind] = {**_probe(probe, f"{path}:probe"), **timing}
     if serves and ports and program.pre_stop_seconds:
         found["lifecycle"] = {"preStop": {"sleep": {"seconds": program.pre_stop_seconds}}}
